@@ -1,0 +1,1 @@
+"""Vocabulary (`common.models`) and chassis (`common.runtime`) of the suite."""

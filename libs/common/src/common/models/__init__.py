@@ -1,0 +1,1 @@
+"""Pure vocabulary: no framework, socket, clock or random source. Time and ids are arguments."""

@@ -1,0 +1,222 @@
+"""The error catalogue: every failure a caller can meet, whose fault it is, whether to retry, and the next step.
+
+The catalogue is rows; `docs/errors.md` is generated from it and a test compares the two. A code is `domain.reason`,
+lower case with hyphens, and never changes its meaning. Problem details follow RFC 9457.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Fault(StrEnum):
+    """Whose fault a failure is."""
+
+    CALLER = "caller"
+    OURS = "ours"
+    PEER = "peer"
+    OPERATOR = "operator"
+
+
+class Retry(StrEnum):
+    """What a retry can do. Only `transient` is retried by the suite itself; `ambiguous` goes to a person."""
+
+    TRANSIENT = "transient"
+    AMBIGUOUS = "ambiguous"
+    PERMANENT = "permanent"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRow:
+    """One failure: HTTP status, a title, whose fault, the retry class, and one line that says what to do next."""
+
+    status: int
+    title: str
+    fault: Fault
+    retry: Retry
+    next_step: str
+
+
+_C, _O, _P, _OP = Fault.CALLER, Fault.OURS, Fault.PEER, Fault.OPERATOR
+_T, _A, _N = Retry.TRANSIENT, Retry.AMBIGUOUS, Retry.PERMANENT
+
+ERRORS: Final[dict[str, ErrorRow]] = {
+    # requests
+    "request.malformed": ErrorRow(400, "The request could not be read", _C, _N, "Send a body that is valid JSON in UTF-8."),
+    "request.invalid": ErrorRow(422, "The request does not fit the schema", _C, _N, "Correct the fields named in `errors`; each has a JSON pointer."),
+    "request.invalid-id": ErrorRow(404, "There is no such thing", _C, _N, "Use an id as the suite printed it."),
+    "request.bad-cursor": ErrorRow(400, "The cursor is not one of ours", _C, _N, "Use the `next` of the previous page, or begin again without a cursor."),
+    "request.not-found": ErrorRow(404, "There is no such address", _C, _N, "Look up the path in /docs."),
+    "request.method-not-allowed": ErrorRow(405, "That method is not offered here", _C, _N, "Use a method named in the Allow header."),
+    "request.too-large": ErrorRow(413, "The body is larger than allowed", _C, _N, "Send less than the limit named in `detail`."),
+    "request.unsupported-media-type": ErrorRow(415, "The body's media type is not supported", _C, _N, "Send application/json."),
+    "request.precondition-required": ErrorRow(428, "This change needs If-Match", _C, _N, "Read the resource and send its ETag as If-Match."),
+    "request.version-changed": ErrorRow(412, "Somebody else changed it meanwhile", _C, _N, "Read it again, apply your change to the new version, and send its ETag."),
+    "request.conflict": ErrorRow(409, "The request contradicts the present state", _C, _N, "Read the resource; `detail` says what stands in the way."),
+    "idempotency.body-differs": ErrorRow(422, "This Idempotency-Key was used with another body", _C, _N, "Use a new key for a new request."),
+    "idempotency.in-progress": ErrorRow(409, "The first request with this Idempotency-Key is still running", _C, _T, "Wait a moment and repeat the same request."),
+    "idempotency.invalid-key": ErrorRow(400, "The Idempotency-Key cannot be used", _C, _N, "Send 1 to 128 printable ASCII characters."),
+    # callers
+    "auth.token-missing": ErrorRow(401, "There is no bearer token", _C, _N, "Send `Authorization: Bearer …`; for a local suite the token lies in DATA/admin-token."),
+    "auth.token-invalid": ErrorRow(401, "The bearer token is not valid", _C, _N, "Get a new token from the issuer; check issuer, audience and clock."),
+    "auth.token-expired": ErrorRow(401, "The bearer token has expired", _C, _N, "Get a new token from the issuer."),
+    "auth.forbidden": ErrorRow(403, "Your role may not do this", _C, _N, "Ask a tenant-admin for one of the roles named in `detail`."),
+    "auth.ticket-invalid": ErrorRow(401, "The stream ticket is unknown, used or expired", _C, _N, "Ask for a new ticket; it lives one minute and opens one stream."),
+    "auth.issuer-unavailable": ErrorRow(503, "The token issuer's keys cannot be read", _OP, _T, "Check that the issuer's JWKS URL answers from here."),
+    "auth.assertion-invalid": ErrorRow(401, "The service assertion is not valid", _OP, _N, "Give every service the same key file, and check the clocks."),
+    # tenants and keys
+    "tenant.not-found": ErrorRow(404, "There is no such tenant", _C, _N, "Check the tenant of your token."),
+    "tenant.suspended": ErrorRow(403, "The tenant is suspended", _OP, _N, "Ask the platform operator to resume the tenant."),
+    "keys.unavailable": ErrorRow(503, "The tenant's keys cannot be read", _O, _T, "Check that auth-gateway is ready; the request can be repeated."),
+    "keys.cannot-open": ErrorRow(500, "A sealed value cannot be opened", _OP, _N, "Restore the key file that sealed it; the value was moved, altered, or its key is gone."),
+    # integrations
+    "integration.not-found": ErrorRow(404, "There is no such integration", _C, _N, "List the integrations with GET /auth/v1/integrations."),
+    "integration.name-taken": ErrorRow(409, "An integration of that name exists", _C, _N, "Choose another name, or change the existing one."),
+    "integration.not-active": ErrorRow(409, "The integration is not active", _C, _N, "Resume it with POST /auth/v1/integrations/{id}:resume."),
+    "channel.not-found": ErrorRow(404, "The integration has no such channel", _C, _N, "Put the channel with PUT /auth/v1/integrations/{id}/channels/{name}."),
+    "credential.not-found": ErrorRow(404, "The integration has no such credential", _C, _N, "Put the credential with PUT /auth/v1/integrations/{id}/credentials/{name}."),
+    "credential.rejected": ErrorRow(502, "The PMS refused the credential", _P, _N, "Run Test Connection; renew the client registration or secret and put the credential again."),
+    "credential.refresh-failed": ErrorRow(502, "No token could be had from the PMS", _P, _T, "Run Test Connection; the suite tries again by itself."),
+    "credential.unusable": ErrorRow(409, "The credential cannot give a token", _C, _N, "Use a credential whose method yields access tokens."),
+    # records and runs
+    "record.not-found": ErrorRow(404, "There is no such record", _C, _N, "Search with POST /sync/v1/records/{type}:search."),
+    "record.type-unknown": ErrorRow(404, "There is no such record type", _C, _N, "Use one of the types listed by GET /sync/v1/records."),
+    "run.not-found": ErrorRow(404, "There is no such run", _C, _N, "List the runs with GET /sync/v1/runs."),
+    "run.already-running": ErrorRow(409, "A run of this integration and resource is going on", _C, _T, "Watch it by its id in `detail`, or wait for its end."),
+    "run.resource-unsupported": ErrorRow(422, "The PMS does not offer that resource for synchronisation", _C, _N, "Choose one of the resources named in `detail`."),
+    "run.no-progress": ErrorRow(502, "The run made no progress", _P, _N, "Look at the last exchanges of the integration; the PMS repeats the same page."),
+    "run.interrupted": ErrorRow(503, "The run was interrupted and continues", _O, _T, "Nothing; it resumes from its cursor."),
+    "schedule.not-found": ErrorRow(404, "There is no such schedule", _C, _N, "List the schedules with GET /sync/v1/schedules."),
+    # peers (PMS systems, webhooks, whatever lies outside)
+    "peer.dns": ErrorRow(502, "The host name of the peer does not resolve", _P, _T, "Check the host name of the endpoint and this network's DNS."),
+    "peer.connect": ErrorRow(502, "The peer refuses the connection", _P, _T, "Check host, port and firewall between here and the peer."),
+    "peer.tls": ErrorRow(502, "The TLS handshake with the peer failed", _P, _N, "Check the peer's certificate (name, dates, chain) with Connection Test."),
+    "peer.timeout": ErrorRow(504, "The peer did not answer in time", _P, _T, "Check the peer's load with Connection Test, or allow a longer time-out."),
+    "peer.address-refused": ErrorRow(422, "That address may not be connected to", _C, _N, "Use a host inside PS_ALLOWED_NETWORKS, or ask the operator to allow its network."),
+    "peer.unauthorized": ErrorRow(502, "The PMS answered 401: the token is not accepted", _P, _N, "Refresh the token; if it stays, run Test Connection on the credential."),
+    "peer.forbidden": ErrorRow(502, "The PMS answered 403: the account may not read this", _P, _N, "Ask the PMS administrator for the missing permission or scope."),
+    "peer.rate-limited": ErrorRow(502, "The PMS limits the request rate", _P, _T, "Nothing at once: the suite waits as told. If it stays, lower the frequency or ask for a higher limit."),
+    "peer.unavailable": ErrorRow(502, "The PMS answers with server errors", _P, _T, "Check the vendor's status page; the suite tries again by itself."),
+    "peer.rejected": ErrorRow(502, "The PMS rejected the request", _P, _N, "Look at the exchange's error code; correct the mapping or the channel's endpoint."),
+    "peer.unreadable": ErrorRow(502, "The PMS's answer cannot be read", _P, _N, "Check the base URL and FHIR version of the channel: the answer is not FHIR JSON."),
+    "peer.too-large": ErrorRow(502, "The PMS's answer is larger than allowed", _P, _N, "Ask for smaller pages, or raise the limit named in `detail`."),
+    # HL7
+    "hl7.unparsable": ErrorRow(422, "The bytes are not an HL7 v2 message", _C, _N, "Send a message that begins with an MSH segment."),
+    "hl7.frame-too-large": ErrorRow(413, "The HL7 frame is larger than allowed", _C, _N, "Split the message, or raise PS_HL7_FRAME_BYTES_MAX."),
+    "hl7.sender-unknown": ErrorRow(422, "No hl7v2-in channel accepts this sender", _OP, _N, "Add MSH-3 and MSH-4 of the sender to a hl7v2-in channel."),
+    "hl7.type-unsupported": ErrorRow(422, "That message type is not taken", _C, _N, "Send one of the types named in `detail`, or remove it from the feed."),
+    "hl7.store-failed": ErrorRow(503, "The message could not be stored", _O, _T, "Send it again; it was not acknowledged."),
+    "hl7.field-missing": ErrorRow(422, "A field that the message needs is empty", _C, _N, "Fill the field named in `detail` at the sender."),
+    "hl7.authority-unmapped": ErrorRow(422, "An assigning authority has no identifier system", _OP, _N, "Add the authority to the integration's identifier_systems."),
+    "message.not-found": ErrorRow(404, "There is no such message", _C, _N, "Search with POST /hl7/v1/messages:search."),
+    # diagnostics
+    "connection-test.not-found": ErrorRow(404, "There is no such connection test", _C, _N, "Start one with POST /diagnostics/v1/connection-tests."),
+    "exchange.not-found": ErrorRow(404, "There is no such exchange", _C, _N, "List the exchanges with GET /diagnostics/v1/exchanges."),
+    # alerts
+    "alert.not-found": ErrorRow(404, "There is no such alert", _C, _N, "List the alerts with GET /alerts/v1/alerts."),
+    "rule.not-found": ErrorRow(404, "There is no such alert rule", _C, _N, "List the rules with GET /alerts/v1/rules."),
+    "webhook.not-found": ErrorRow(404, "There is no such webhook", _C, _N, "List the webhooks with GET /alerts/v1/webhooks."),
+    # simulator
+    "fault.unknown": ErrorRow(404, "The simulator has no such fault", _C, _N, "List the faults with GET /simulator/v1/faults."),
+    "simulator.not-found": ErrorRow(404, "The simulator has no such thing", _C, _N, "List what there is with GET /simulator/v1."),
+    # our own infrastructure
+    "database.unavailable": ErrorRow(503, "The database cannot be reached", _O, _T, "Check the database; nothing was stored, repeat the request later."),
+    "database.migration-failed": ErrorRow(500, "The database could not be brought to this version", _OP, _N, "Read the log for the failing migration; the former version still runs on the database."),
+    "bus.unavailable": ErrorRow(503, "The message bus cannot be reached", _O, _T, "Check the broker; what was accepted is kept in the outbox and published later."),
+    "bus.topic-mismatch": ErrorRow(500, "A topic differs from what the suite needs", _OP, _N, "Alter the topic as `detail` says, or let the suite create it."),
+    "lease.lost": ErrorRow(503, "Another replica took over this work", _O, _T, "Nothing; the new owner continues."),
+    "service.unavailable": ErrorRow(503, "A service of the suite does not answer", _O, _T, "Check /readyz of the service named in `detail`."),
+    "service.not-ready": ErrorRow(503, "The suite is not ready", _O, _T, "Read the reasons in `detail` or at /readyz."),
+    "dead-letter.not-found": ErrorRow(404, "There is no such dead letter", _C, _N, "List them with GET /{service}/v1/dead-letters."),
+    "internal.error": ErrorRow(500, "Something failed inside the suite", _O, _A, "Report the request id; operators find the trace by it."),
+    # start-up
+    "start.port-in-use": ErrorRow(500, "The port is in use", _OP, _N, "Choose another with PORT=… or MLLP_PORT=…, or end the program that holds it."),
+    "start.directory-unwritable": ErrorRow(500, "The data directory cannot be written", _OP, _N, "Choose another with DATA=…, or correct its permissions."),
+    "start.bad-setting": ErrorRow(500, "A setting cannot be used", _OP, _N, "Correct the setting named; docs/settings.md lists what is expected."),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One field that is wrong: a JSON pointer (RFC 6901) into the body, and what is expected there."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class SuiteError(Exception):
+    """A failure of the catalogue. `detail` never repeats a caller's or a patient's data."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str | None = None,
+        *,
+        fields: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.row = ERRORS[code]
+        self.code = code
+        self.detail = detail
+        self.fields = tuple(fields)
+        self.headers = dict(headers or {})
+        super().__init__(f"{code}: {detail or self.row.title}")
+
+    @property
+    def transient(self) -> bool:
+        """Whether the suite may try again by itself."""
+        return self.row.retry is Retry.TRANSIENT
+
+
+def problem(error: SuiteError, *, request_id: str) -> dict[str, object]:
+    """The RFC 9457 body of a failure: `type` links to `docs/errors.md`, `next_step` says what to do."""
+    row = error.row
+    body: dict[str, object] = {
+        "type": f"/docs/errors.md#{error.code.replace('.', '')}",
+        "title": row.title,
+        "status": row.status,
+        "code": error.code,
+        "fault": row.fault.value,
+        "retry": row.retry.value,
+        "next_step": row.next_step,
+        "request_id": request_id,
+    }
+    if error.detail:
+        body["detail"] = error.detail
+    if error.fields:
+        body["errors"] = [
+            {"pointer": field.pointer, "code": field.code, "detail": field.detail} for field in error.fields
+        ]
+    return body
+
+
+def catalogue_markdown() -> str:
+    """`docs/errors.md`, from the rows."""
+    lines = [
+        "# Errors",
+        "",
+        "Every failure is answered as `application/problem+json` (RFC 9457) with a stable `code`, whose `fault` it is,",
+        "the `retry` class, and the `next_step`. Generated from `common.models.errors`.",
+        "",
+        "`fault`: caller (the request), ours (the suite), peer (the PMS or another outside system), operator (settings,",
+        "keys, network of this installation). `retry`: transient (the suite retries by itself), ambiguous (a person",
+        "decides), permanent (something must change first).",
+    ]
+    domain = ""
+    for code, row in ERRORS.items():
+        if code.split(".")[0] != domain:
+            domain = code.split(".")[0]
+            lines += ["", f"## {domain}"]
+        lines += [
+            "",
+            f"### {code}",
+            "",
+            f"{row.title}. HTTP {row.status} · fault: {row.fault} · retry: {row.retry}",
+            "",
+            f"Next step: {row.next_step}",
+        ]
+    return "\n".join(lines) + "\n"

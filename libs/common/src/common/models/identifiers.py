@@ -1,0 +1,83 @@
+"""Identifiers: TypeID 0.3, a readable prefix and a UUIDv7 (RFC 9562 §5.7) in Crockford base32.
+
+`run_01jd3x8v6cf2kt6m5q0h1e9zan` says what it is, sorts by time of creation, and carries nothing about a patient.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from common.models.errors import SuiteError
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
+_SUFFIX_CHARACTERS: Final = 26
+_TIME_MS_MAX: Final = 2**48 - 1
+
+PREFIXES: Final[dict[str, str]] = {
+    "ten": "tenant",
+    "int": "integration",
+    "run": "run",
+    "rec": "record",
+    "xrf": "cross-reference",
+    "sch": "schedule",
+    "msg": "HL7 message",
+    "alr": "alert",
+    "whk": "webhook",
+    "dlv": "delivery",
+    "evt": "event",
+    "exc": "exchange",
+    "cts": "connection test",
+    "ded": "dead letter",
+    "aud": "audit entry",
+    "opr": "operation",
+    "qua": "quarantined record",
+    "key": "key",
+    "jti": "token",
+    "req": "request",
+    "rep": "replica",
+}
+
+
+def uuid7(time_ms: int, random_bits: int) -> int:
+    """A UUIDv7 as an integer, from milliseconds since 1970 and 74 random bits (RFC 9562 §5.7)."""
+    if not 0 <= time_ms <= _TIME_MS_MAX:
+        raise ValueError("time_ms does not fit 48 bits")
+    random_a = (random_bits >> 62) & 0xFFF
+    random_b = random_bits & (2**62 - 1)
+    return (time_ms << 80) | (0x7 << 76) | (random_a << 64) | (0b10 << 62) | random_b
+
+
+def type_id(prefix: str, uuid: int) -> str:
+    """The TypeID text of a 128-bit UUID; raises ValueError for a prefix that `PREFIXES` does not hold."""
+    if prefix not in PREFIXES:
+        raise ValueError(f"unknown id prefix {prefix!r}")
+    if not 0 <= uuid < 2**128:
+        raise ValueError("a UUID has 128 bits")
+    characters = [_ALPHABET[(uuid >> shift) & 31] for shift in range(125, -1, -5)]
+    return f"{prefix}_{''.join(characters)}"
+
+
+def parse_id(text: str) -> tuple[str, int]:
+    """(prefix, UUID) of a TypeID; raises ValueError when it is none."""
+    prefix, separator, suffix = text.partition("_")
+    if not separator or prefix not in PREFIXES or len(suffix) != _SUFFIX_CHARACTERS or suffix[0] > "7":
+        raise ValueError("not an id of this suite")
+    uuid = 0
+    for character in suffix:
+        value = _VALUES.get(character)
+        if value is None:
+            raise ValueError("not an id of this suite")
+        uuid = (uuid << 5) | value
+    return prefix, uuid
+
+
+def check_id(text: str, prefix: str) -> str:
+    """The id itself when it has that prefix; raises SuiteError `request.invalid-id` (the text is not repeated)."""
+    try:
+        found, _ = parse_id(text)
+    except ValueError:
+        found = ""
+    if found != prefix:
+        raise SuiteError("request.invalid-id", f"An id of a {PREFIXES[prefix]} begins with `{prefix}_`.")
+    return text

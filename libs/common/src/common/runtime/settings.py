@@ -1,0 +1,172 @@
+"""Settings: typed, from the environment, each with a description; `docs/settings.md` is generated from them."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from common.models.errors import SuiteError
+
+
+class ServiceSettings(BaseSettings):
+    """Base of every settings class: a prefix, no files read, unknown names ignored, empty values as if unset."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
+
+
+class OidcIssuer(BaseModel):
+    """An external OpenID issuer, pinned to one tenant."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    issuer: str = Field(description="exact `iss`")
+    audience: str = Field(description="exact `aud`")
+    tenant: str = Field(description="the tenant its tokens belong to")
+    jwks_url: str = Field(description="where its keys are published")
+    algorithms: tuple[str, ...] = Field(default=("RS256", "ES256"), description="accepted algorithms")
+    roles_claim: str = Field(default="roles", description="claim that lists the roles")
+
+
+class RuntimeSettings(ServiceSettings):
+    """What the chassis of every process reads."""
+
+    model_config = SettingsConfigDict(env_prefix="PS_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    data: Path = Field(default=Path("data"), description="directory of the embedded databases, the bus and the key file")
+    host: str = Field(default="127.0.0.1", description="address the HTTP server listens on")
+    port: int = Field(default=8080, ge=0, le=65535, description="port the HTTP server listens on (0: any free one)")
+    public_url: str = Field(default="", description="base URL callers use; empty: http://HOST:PORT")
+    database_url: str = Field(
+        default="", description="postgresql+asyncpg://user:password@host/database; empty: SQLite files in PS_DATA"
+    )
+    database_connections_max: int = Field(default=5, ge=1, le=100, description="connections per service to PostgreSQL")
+    bus_url: str = Field(default="", description="kafka://host:port[,host:port]; empty: the SQLite bus in PS_DATA")
+    bus_replication_factor: int = Field(default=1, ge=1, le=10, description="replication factor of topics that are created")
+    peers: dict[str, str] = Field(
+        default_factory=dict,
+        description='JSON object service → base URL, e.g. {"auth-gateway": "http://auth-gateway:8080"}; services in the same process need none',
+    )
+    key_file: str = Field(default="", description="file with the key-encryption key (base64, 32 bytes); empty: PS_DATA/key-encryption-key, made at first start")
+    key: str = Field(default="", description="the key-encryption key itself (base64, 32 bytes); goes before the file", repr=False)
+    token_issuer: str = Field(default="", description="`iss` of the suite's own tokens; empty: PS_PUBLIC_URL + /auth")
+    oidc_issuers: tuple[OidcIssuer, ...] = Field(default=(), description="JSON list of external OpenID issuers, each pinned to a tenant")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(default=(), description="origins whose pages may call the API, separated by commas")
+    allowed_networks: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("public", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
+        description="networks the suite may connect to, separated by commas; `public` stands for every global address; loopback only when named; link-local and cloud metadata addresses never",
+    )
+    body_bytes_max: int = Field(default=4 * 1024 * 1024, ge=1024, description="largest HTTP request body in bytes")
+    response_bytes_max: int = Field(default=64 * 1024 * 1024, ge=1024, description="largest answer read from a peer in bytes")
+    telemetry_exporter: Literal["none", "console", "otlp"] = Field(default="none", description="where traces, metrics and logs go")
+    otlp_endpoint: str = Field(default="http://127.0.0.1:4318", description="OTLP/HTTP endpoint (without /v1/…)")
+    log_level: Literal["ERROR", "WARN", "INFO", "DEBUG"] = Field(default="INFO", description="level of the log on standard error")
+    log_format: Literal["text", "json"] = Field(default="text", description="form of the log on standard error")
+    stop_timeout_s: float = Field(default=20.0, gt=0, description="how long a stop may take before work in hand is given up")
+    measurement_every_s: float = Field(default=10.0, gt=0, description="how often queue depths and resources are published")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment; no dotenv or secret files that would surprise."""
+        return init_settings, env_settings
+
+    @field_validator("cors_origins", "allowed_networks", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            if network != "public":
+                ipaddress.ip_network(network)
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        if value and not value.startswith("postgresql+asyncpg://"):
+            raise ValueError("expected postgresql+asyncpg://user:password@host/database, or nothing for SQLite")
+        return value
+
+    @field_validator("bus_url")
+    @classmethod
+    def _bus(cls, value: str) -> str:
+        if value and (not value.startswith("kafka://") or not urlsplit(value).netloc):
+            raise ValueError("expected kafka://host:port, or nothing for the SQLite bus")
+        return value
+
+    @property
+    def base_url(self) -> str:
+        """The base URL that callers use, without a trailing slash."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def issuer(self) -> str:
+        """`iss` of the suite's own tokens."""
+        return self.token_issuer or f"{self.base_url}/auth"
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def load(settings: type[S], **overrides: Any) -> S:
+    """The settings from the environment; raises SuiteError `start.bad-setting` naming setting and expectation."""
+    try:
+        return settings(**overrides)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        prefix = settings.model_config.get("env_prefix", "")
+        raise SuiteError("start.bad-setting", f"{prefix}{name.upper()}: {first['msg']}") from None
+    except Exception as error:  # pydantic-settings wraps a JSON error of a complex field in its own class
+        raise SuiteError("start.bad-setting", str(error).splitlines()[0]) from None
+
+
+def catalogue_markdown(classes: Iterable[tuple[str, type[BaseSettings]]]) -> str:
+    """`docs/settings.md`, from the classes."""
+    lines = [
+        "# Settings",
+        "",
+        "All settings are environment variables; an empty value counts as unset. A value that cannot be used stops the",
+        "start with one line that names it. Generated from the settings classes.",
+    ]
+    for title, settings in classes:
+        prefix = settings.model_config.get("env_prefix", "")
+        lines += ["", f"## {title}", "", "| setting | default | what it is |", "|---|---|---|"]
+        for name, field in settings.model_fields.items():
+            default = field.get_default(call_default_factory=True)
+            lines.append(f"| `{prefix}{name.upper()}` | {_shown(default)} | {(field.description or '').replace('|', chr(92) + '|')} |")
+    return "\n".join(lines) + "\n"
+
+
+def names(classes: Iterable[type[BaseSettings]]) -> set[str]:
+    """The environment names of all settings."""
+    return {f"{cls.model_config.get('env_prefix', '')}{name.upper()}" for cls in classes for name in cls.model_fields}
+
+
+def environment_of(settings: Mapping[str, str]) -> None:
+    """Put settings into this process's environment (the command line's options become settings)."""
+    os.environ.update(settings)
+
+
+def _shown(default: Any) -> str:
+    if default in ("", (), {}, None):
+        return "(empty)"
+    if isinstance(default, tuple):
+        return f"`{','.join(map(str, default))}`"
+    return f"`{default}`"

@@ -1,0 +1,1 @@
+"""Schema of alerts (Alembic, forward only: expand, then contract)."""

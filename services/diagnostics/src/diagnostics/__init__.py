@@ -1,0 +1,1 @@
+"""Evidence: what was exchanged with the outside, and whether an endpoint can be reached."""

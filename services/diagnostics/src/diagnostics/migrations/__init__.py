@@ -1,0 +1,1 @@
+"""Schema of diagnostics (Alembic, forward only: expand, then contract)."""

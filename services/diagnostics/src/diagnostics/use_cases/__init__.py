@@ -1,0 +1,1 @@
+"""What diagnostics does, a file per verb."""

@@ -1,0 +1,1 @@
+"""The composition root: every module of the suite in one process."""
