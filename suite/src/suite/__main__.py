@@ -70,13 +70,14 @@ async def start(options: argparse.Namespace) -> None:
 
 async def _welcome(host: Host, options: argparse.Namespace, base_url: str) -> None:
     runtime = host.runtime
+    door = local.Door(runtime.peers, app=host.app)
     if options.rotate_token:
-        await local.rotate_issuer(host.app, runtime.peers)
-    tenant = await local.ensure_tenant(host.app, runtime.peers)
+        await local.rotate_issuer(door)
+    tenant = await local.ensure_tenant(door)
     path = Path(runtime.settings.data) / "admin-token"
-    token = await local.ensure_admin_token(host.app, runtime.peers, tenant, path)
+    token = await local.ensure_admin_token(door, tenant, path)
     if options.demo == "1":
-        await local.ensure_demonstration(host.app, token, tenant, base_url)
+        await local.ensure_demonstration(door, token, tenant, {"simulator": base_url, "auth-gateway": base_url})
     mllp_port = os.environ.get("PS_HL7_LISTEN_PORT") or "2575"
     demo = f"Demonstration      {local.TENANT_NAME}, polling the simulator every {local.POLL_S} s" if options.demo == "1" else "Demonstration      none (DEMO=0)"
     lines = (

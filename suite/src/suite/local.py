@@ -7,6 +7,7 @@ finds what the first one made.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,26 +28,60 @@ TOKEN_TEST_S: Final = 60
 _TOKEN_LIFE_S: Final = 365 * 24 * 60 * 60
 _OPERATOR: Final = "operator:local"
 _NOT_FOUND: Final = 404
-_CREATED: Final = 201
+
+
+PREFIXES: Final = {
+    "auth": "auth-gateway", "sync": "sync", "hl7": "hl7-gateway", "diagnostics": "diagnostics", "alerts": "alerts",
+    "simulator": "simulator",
+}  # fmt: skip
+
+
+class Door:
+    """The way to the suite's public HTTP API: the application of this process, or the services' URLs."""
+
+    def __init__(self, peers: Peers, *, app: ASGIApp | None = None, urls: Mapping[str, str] | None = None) -> None:
+        self.peers = peers
+        self._app = app
+        self._urls = dict(urls or {})
+
+    def client(self, service: str) -> httpx.AsyncClient:
+        """A client of one service."""
+        if self._app is not None:
+            return httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url="http://local.invalid", timeout=30)
+        if service not in self._urls:
+            raise SuiteError("start.bad-setting", f"PS_PEERS names no URL of {service}.")
+        return httpx.AsyncClient(base_url=self._urls[service], timeout=30, trust_env=False)
+
+    def api(self, token: str) -> Api:
+        """The API with one token."""
+        return Api(self, token)
 
 
 class Api:
-    """The suite's public HTTP API, called inside the process with one token."""
+    """Calls with one bearer token; a failure is the SuiteError of its problem detail."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://local.invalid", headers={"authorization": f"Bearer {token}"}, timeout=30
-        )
+    def __init__(self, door: Door, token: str) -> None:
+        self._door = door
+        self._headers = {"authorization": f"Bearer {token}"}
+        self._clients: dict[str, httpx.AsyncClient] = {}
 
     async def __aenter__(self) -> Api:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
+        for client in self._clients.values():
+            await client.aclose()
 
-    async def send(self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, absent_ok: bool = False) -> Any:
-        """The JSON of a call's answer (None for an absent thing when that is allowed); raises the problem as SuiteError."""
-        response = await self._client.request(method, path, json=body, headers=headers)
+    async def send(
+        self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, absent_ok: bool = False
+    ) -> Any:
+        """The JSON of a call's answer (None for an absent thing when that is allowed)."""
+        service = PREFIXES[path.split("/")[1]]
+        client = self._clients.setdefault(service, self._door.client(service))
+        try:
+            response = await client.request(method, path, json=body, headers={**self._headers, **(headers or {})})
+        except httpx.HTTPError as error:
+            raise SuiteError("service.unavailable", f"{service} does not answer.") from error
         if response.status_code == _NOT_FOUND and absent_ok:
             return None
         if response.is_error:
@@ -56,35 +91,37 @@ class Api:
         return response.json() if response.content else None
 
 
-async def ensure_tenant(app: ASGIApp, peers: Peers) -> str:
+async def ensure_tenant(door: Door) -> str:
     """The id of the one local tenant, made at the first start."""
-    token = await peers.token("platform", subject=_OPERATOR, scope="platform-operator", lifetime_s=300)
-    async with Api(app, token) as api:
+    async with door.api(await _platform_token(door.peers)) as api:
         tenants = (await api.send("GET", "/auth/v1/tenants"))["items"]
         if tenants:
             return str(tenants[0]["id"])
         return str((await api.send("POST", "/auth/v1/tenants", {"name": TENANT_NAME}))["id"])
 
 
-async def rotate_issuer(app: ASGIApp, peers: Peers) -> None:
+async def rotate_issuer(door: Door) -> None:
     """A new signing key: every token handed out before stops working."""
-    token = await peers.token("platform", subject=_OPERATOR, scope="platform-operator", lifetime_s=300)
-    async with Api(app, token) as api:
+    async with door.api(await _platform_token(door.peers)) as api:
         await api.send("POST", "/auth/v1/issuer:rotate")
 
 
-async def ensure_admin_token(app: ASGIApp, peers: Peers, tenant: str, path: Path) -> str:
+async def _platform_token(peers: Peers) -> str:
+    return await peers.token("platform", subject=_OPERATOR, scope="platform-operator", lifetime_s=300)
+
+
+async def ensure_admin_token(door: Door, tenant: str, path: Path) -> str:
     """The administrator's token: the one in the file while it works, else a new one (file mode 0600)."""
     if path.exists():
         token = path.read_text().strip()
-        async with Api(app, token) as api:
+        async with door.api(token) as api:
             try:
                 if (await api.send("GET", "/auth/v1/me"))["tenant"] == tenant:
                     return token
             except SuiteError as error:
                 if not error.code.startswith("auth."):
                     raise
-    token = await peers.token(tenant, subject=_OPERATOR, scope="tenant-admin", lifetime_s=_TOKEN_LIFE_S)
+    token = await door.peers.token(tenant, subject=_OPERATOR, scope="tenant-admin", lifetime_s=_TOKEN_LIFE_S)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         os.fchmod(descriptor, 0o600)
@@ -92,52 +129,57 @@ async def ensure_admin_token(app: ASGIApp, peers: Peers, tenant: str, path: Path
     return token
 
 
-async def ensure_demonstration(app: ASGIApp, token: str, tenant: str, base_url: str) -> str:
-    """The demonstration practice, connected to the simulator; returns the integration's id."""
-    fhir = f"{base_url}/simulator/v1/epic/{EPIC_TENANT}/api/FHIR/R4"
-    async with Api(app, token) as api:
+async def ensure_demonstration(door: Door, token: str, tenant: str, base_urls: Mapping[str, str]) -> str:
+    """The demonstration practice, connected to the simulator; returns the integration's id.
+
+    `base_urls`: where the services reach `simulator` and `auth-gateway` over the network.
+    """
+    epic = f"{base_urls['simulator']}/simulator/v1/epic/{EPIC_TENANT}"
+    async with door.api(token) as api:
         # The simulator keeps its registrations in memory, as a vendor keeps them elsewhere: told again at every start.
-        await api.send(
-            "PUT",
-            f"/simulator/v1/clients/{CLIENT_ID}",
-            {"jwks_url": f"{base_url}/auth/v1/tenants/{tenant}/jwks.json"},
-        )
+        jwks_url = f"{base_urls['auth-gateway']}/auth/v1/tenants/{tenant}/jwks.json"
+        await api.send("PUT", f"/simulator/v1/clients/{CLIENT_ID}", {"jwks_url": jwks_url})
         listed = (await api.send("GET", "/auth/v1/integrations"))["items"]
         found = next((row for row in listed if row["name"] == INTEGRATION_NAME), None)
-        integration = found or await api.send(
-            "POST",
-            "/auth/v1/integrations",
-            {
-                "name": INTEGRATION_NAME,
-                "vendor": "epic",
-                "product": "Epic (simulated)",
-                "environment": "development",
-                "identifier_systems": [
-                    {"assigning_authority": "EPIC", "system": IDENTIFIER_SYSTEM, "identifier_type": "MR"},
-                    {"assigning_authority": "EPIC", "system": IDENTIFIER_SYSTEM},
-                    {"assigning_authority": "", "system": IDENTIFIER_SYSTEM},
-                ],
-            },
-        )
+        integration = found or await api.send("POST", "/auth/v1/integrations", INTEGRATION)
         path = f"/auth/v1/integrations/{integration['id']}"
-        await _ensure_channels(api, path, fhir)
-        if await api.send("GET", f"{path}/credentials/api", absent_ok=True) is None:
-            await api.send(
-                "PUT",
-                f"{path}/credentials/api",
-                {
-                    "method": "private_key_jwt",
-                    "client_id": CLIENT_ID,
-                    "token_url": f"{base_url}/simulator/v1/epic/{EPIC_TENANT}/oauth2/token",
-                    "scopes": ["system/Patient.read", "system/Appointment.read"],
-                    "algorithm": "RS384",
-                    "test_every_s": TOKEN_TEST_S,
-                },
-            )
+        await _ensure_channels(api, path, f"{epic}/api/FHIR/R4")
+        await _ensure_credential(api, path, f"{epic}/oauth2/token")
         if integration["state"] == "draft":
             await api.send("POST", f"{path}:resume")
         await _ensure_schedules(api, integration["id"])
     return str(integration["id"])
+
+
+INTEGRATION: Final = {
+    "name": INTEGRATION_NAME,
+    "vendor": "epic",
+    "product": "Epic (simulated)",
+    "environment": "development",
+    "identifier_systems": [
+        {"assigning_authority": "EPIC", "system": IDENTIFIER_SYSTEM},
+        {"assigning_authority": "", "system": IDENTIFIER_SYSTEM},
+    ],
+}
+
+
+async def _ensure_credential(api: Api, path: str, token_url: str) -> None:
+    present = await api.send("GET", f"{path}/credentials/api", absent_ok=True)
+    if present is not None and present["token_url"] == token_url:
+        return
+    await api.send(
+        "PUT",
+        f"{path}/credentials/api",
+        {
+            "method": "private_key_jwt",
+            "client_id": CLIENT_ID,
+            "token_url": token_url,
+            "scopes": ["system/Patient.read", "system/Appointment.read"],
+            "algorithm": "RS384",
+            "test_every_s": TOKEN_TEST_S,
+        },
+        headers={"If-Match": "*"} if present is not None else None,
+    )
 
 
 async def _ensure_channels(api: Api, path: str, fhir: str) -> None:

@@ -1,0 +1,1 @@
+"""Figures of the suite: one JSON line each."""

@@ -1,0 +1,1 @@
+"""Migrations of the chassis: their own chain, in the version table `chassis_version`."""

@@ -1,0 +1,1 @@
+"""Sockets: key sets of clients, MLLP receivers."""

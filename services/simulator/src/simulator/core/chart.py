@@ -1,0 +1,69 @@
+"""The state of one simulated practice: what its seed made, and what happened since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from typing import Final
+
+from simulator.core.practice import Appointment, Patient, Practice
+
+_DAYS_KEPT_MAX: Final = 1_000
+BOOKED_MAX: Final = 10_000
+
+
+class Chart:
+    """Patients and appointments as of now. Changes live in memory and end with the process."""
+
+    def __init__(self, practice: Practice) -> None:
+        self.practice = practice
+        self._changed: dict[str, Patient] = {}
+        self._booked: dict[str, Appointment] = {}
+        # Made once per day asked for: pages of one search ask for the same days again and again.
+        self._days: dict[date, tuple[Appointment, ...]] = {}
+
+    def patient(self, patient_id: str) -> Patient | None:
+        """The patient of a FHIR id."""
+        return self._changed.get(patient_id) or self.practice.patients.get(patient_id)
+
+    def patients(self) -> Iterator[Patient]:
+        """Every patient, in the practice's order."""
+        for patient_id, patient in self.practice.patients.items():
+            yield self._changed.get(patient_id, patient)
+
+    def changed(self, patient_id: str) -> bool:
+        """Whether the patient differs from what the seed made."""
+        return patient_id in self._changed
+
+    def put_patient(self, patient: Patient) -> None:
+        """Replace a patient of this practice; raises KeyError for any other."""
+        if patient.id not in self.practice.patients:
+            raise KeyError(patient.id)
+        self._changed[patient.id] = patient
+
+    def book(self, appointment: Appointment) -> None:
+        """Add an appointment; the oldest one added is given up over the bound."""
+        self._booked[appointment.id] = appointment
+        while len(self._booked) > BOOKED_MAX:
+            del self._booked[next(iter(self._booked))]
+
+    def local_day(self, instant: datetime) -> date:
+        """The day of an instant in the practice's time zone."""
+        return instant.astimezone(self.practice.zone).date()
+
+    def appointments(self, start: date, end: date) -> list[Appointment]:
+        """The appointments of the days from `start` to `end`, both inclusive, by start."""
+        rows: list[Appointment] = []
+        for offset in range((end - start).days + 1):
+            rows.extend(self._on(start + timedelta(days=offset)))
+        rows.extend(row for row in self._booked.values() if start <= self.local_day(row.start) <= end)
+        rows.sort(key=lambda row: (row.start, row.id))
+        return rows
+
+    def _on(self, day: date) -> tuple[Appointment, ...]:
+        rows = self._days.get(day)
+        if rows is None:
+            while len(self._days) >= _DAYS_KEPT_MAX:
+                del self._days[next(iter(self._days))]
+            rows = self._days[day] = self.practice.appointments_on(day)
+        return rows

@@ -1,0 +1,216 @@
+"""HL7 v2.5.1 messages about the same synthetic patients: ADT A01, A04, A08 and SIU S12, and the reading of their
+acknowledgements.
+
+Written without the suite's own HL7 library on purpose: a peer that shared its code would share its mistakes.
+Chapters of HL7 v2.5.1: 2 (control), 3 (ADT), 10 (scheduling).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from simulator.core.practice import Appointment, Location, Patient, Practice, Practitioner
+
+ASSIGNING_AUTHORITY: Final = "EPIC"
+SENDING_APPLICATION: Final = "EPIC"
+VERSION: Final = "2.5.1"
+CHARACTER_SET: Final = "UNICODE UTF-8"
+START_BLOCK: Final = b"\x0b"
+END_BLOCK: Final = b"\x1c\r"
+NULL: Final = '""'
+_CSN_OID: Final = "1.2.840.114350.1.13.0.1.7.3.698084.8"
+_ESCAPES: Final = str.maketrans(
+    {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "\r": "\\X0D\\", "\n": "\\X0A\\"}
+)
+_SEX: Final = {"female": "F", "male": "M", "other": "O", "unknown": "U"}
+
+
+class MessageKind(StrEnum):
+    """What can be sent."""
+
+    ADMIT = "ADT^A01"
+    REGISTER = "ADT^A04"
+    UPDATE = "ADT^A08"
+    BOOK = "SIU^S12"
+
+
+_STRUCTURES: Final = {
+    MessageKind.ADMIT: "ADT_A01",
+    MessageKind.REGISTER: "ADT_A01",
+    MessageKind.UPDATE: "ADT_A01",
+    MessageKind.BOOK: "SIU_S12",
+}
+
+
+def escape(text: str) -> str:
+    """Text as it may stand in a component (chapter 2, §2.7)."""
+    return text.translate(_ESCAPES)
+
+
+def timestamp(instant: datetime, practice: Practice) -> str:
+    """Local time with its offset, to the second (data type DTM)."""
+    return instant.astimezone(practice.zone).strftime("%Y%m%d%H%M%S%z")
+
+
+def compose(
+    kind: MessageKind,
+    practice: Practice,
+    patient: Patient,
+    *,
+    now: datetime,
+    control_id: str,
+    cleared: frozenset[str] = frozenset(),
+    appointment: Appointment | None = None,
+) -> bytes:
+    """One message in UTF-8. A field named in `cleared` is sent as null (`""`): the receiver should delete it.
+
+    Raises ValueError for a booking without an appointment.
+    """
+    if kind is MessageKind.BOOK and appointment is None:
+        raise ValueError("SIU S12 needs an appointment")
+    sent = timestamp(now, practice)
+    segments = [_msh(kind, practice, sent, control_id)]
+    doctor = practice.practitioners[patient.practitioner]
+    place = next(iter(practice.locations.values()))
+    if appointment is None:
+        segments.append(_segment("EVN", {1: kind.value[-3:], 2: sent}))
+        segments.append(_pid(patient, cleared))
+        segments.append(_pv1(kind, doctor, place, sent))
+    else:
+        doctor, place = practice.practitioners[appointment.practitioner], practice.locations[appointment.location]
+        segments += _booking(practice, patient, appointment, doctor, place, cleared, sent)
+    return "".join(f"{segment}\r" for segment in segments).encode()
+
+
+def frame(message: bytes) -> bytes:
+    """The message in MLLP's blocks."""
+    return START_BLOCK + message + END_BLOCK
+
+
+def _segment(name: str, fields: dict[int, str]) -> str:
+    """A segment from its fields by number; trailing empty ones are left out."""
+    last = max((number for number, value in fields.items() if value), default=0)
+    return "|".join([name, *(fields.get(number, "") for number in range(1, last + 1))])
+
+
+def _components(*parts: str) -> str:
+    return "^".join(map(escape, parts)).rstrip("^")
+
+
+def _msh(kind: MessageKind, practice: Practice, sent: str, control_id: str) -> str:
+    # MSH-1 is the separator itself, so the fields after the name begin with MSH-2.
+    fields = {
+        1: "^~\\&",
+        2: SENDING_APPLICATION,
+        3: escape(practice.name.upper()),
+        4: "PRACTICE_STUDIO",
+        5: "INTEGRATIONS",
+        6: sent,
+        8: f"{kind.value}^{_STRUCTURES[kind]}",
+        9: escape(control_id),
+        10: "P",
+        11: VERSION,
+        16: "USA",
+        17: CHARACTER_SET,
+    }
+    return _segment("MSH", fields)
+
+
+def _pid(patient: Patient, cleared: frozenset[str]) -> str:
+    name = _components(patient.family, patient.given[0] if patient.given else "", " ".join(patient.given[1:]))
+    address = patient.address
+    phones = [_components(patient.phone, "PRN", "PH")] if patient.phone else []
+    if patient.email:
+        phones.append(_components("", "NET", "Internet", patient.email))
+    fields = {
+        1: "1",
+        3: _components(patient.mrn, "", "", ASSIGNING_AUTHORITY, "MR"),
+        5: f"{name}{'^' * (6 - name.count('^'))}L",
+        7: patient.birth_date.strftime("%Y%m%d") if patient.birth_date else "",
+        8: _SEX.get(patient.sex, "U"),
+        11: _components(address.line, "", address.city, address.state, address.postal_code, "USA", "H")
+        if address
+        else "",
+        13: "~".join(phones),
+    }
+    for number, named in ((7, {"birth_date"}), (11, {"address"}), (13, {"phone", "email"})):
+        if not fields[number] and cleared & named:
+            fields[number] = NULL
+    return _segment("PID", fields)
+
+
+def _doctor(doctor: Practitioner) -> str:
+    return _components(doctor.npi, doctor.family, doctor.given, "", "", "", doctor.suffix, "", "NPI")
+
+
+def _pv1(kind: MessageKind, doctor: Practitioner, place: Location, sent: str) -> str:
+    patient_class = "I" if kind is MessageKind.ADMIT else "O"
+    return _segment("PV1", {1: "1", 2: patient_class, 3: _components(place.code), 7: _doctor(doctor), 44: sent})
+
+
+def _booking(
+    practice: Practice,
+    patient: Patient,
+    row: Appointment,
+    doctor: Practitioner,
+    place: Location,
+    cleared: frozenset[str],
+    sent: str,
+) -> list[str]:
+    code, display = row.visit_type
+    start, end = timestamp(row.start, practice), timestamp(row.end, practice)
+    number = _components(row.csn, "EPC", _CSN_OID, "ISO")
+    minutes = str(row.minutes)
+    visit_type = _components(code, display)
+    scheduling = {
+        1: number,
+        2: number,
+        6: "BOOKED^Booked",
+        7: _components("", row.reason) if row.reason else "",
+        8: visit_type,
+        9: minutes,
+        10: "min^minutes",
+        11: f"^^{minutes}^{start}^{end}",
+        16: _doctor(doctor),
+        20: _doctor(doctor),
+        25: "Booked",
+    }
+    return [
+        _segment("SCH", scheduling),
+        _pid(patient, cleared),
+        _pv1(MessageKind.BOOK, doctor, place, sent),
+        _segment("RGS", {1: "1", 2: "A"}),
+        _segment("AIS", {1: "1", 2: "A", 3: visit_type, 4: start, 7: minutes, 8: "min^minutes"}),
+        _segment("AIL", {1: "1", 2: "A", 3: _components(place.code), 6: start, 9: minutes, 10: "min^minutes"}),
+        _segment("AIP", {1: "1", 2: "A", 3: _doctor(doctor), 6: start, 9: minutes, 10: "min^minutes"}),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgment:
+    """MSA-1, MSA-2, and the error codes of ERR-3 where there are some."""
+
+    code: str
+    control_id: str
+    errors: tuple[str, ...] = ()
+
+
+def read_acknowledgment(message: bytes) -> Acknowledgment | None:
+    """The acknowledgement that a message holds; None when it is none."""
+    if not message.startswith(b"MSH") or len(message) < 8:
+        return None
+    separator, component = chr(message[3]), chr(message[4])
+    rows = [line.split(separator) for line in message.decode("utf-8", "replace").replace("\n", "\r").split("\r")]
+    msa = next((row for row in rows if row[0] == "MSA"), None)
+    if msa is None or not _field(msa, 1):
+        return None
+    errors = tuple(_field(row, 3).split(component)[0] for row in rows if row[0] == "ERR" and _field(row, 3))
+    return Acknowledgment(_field(msa, 1), _field(msa, 2), errors)
+
+
+def _field(row: Sequence[str], number: int) -> str:
+    return row[number] if number < len(row) else ""

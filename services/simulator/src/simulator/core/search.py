@@ -1,0 +1,224 @@
+"""FHIR searches over a chart, with Epic's demands: what a search must carry, and what it finds.
+
+Unknown parameters are ignored without a word, as the real server mostly does.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from simulator.core.chart import Chart
+from simulator.core.practice import MRN_SYSTEM, Appointment, Patient
+from simulator.core.resources import (
+    appointment_resource,
+    group_resource,
+    location_resource,
+    patient_resource,
+    practitioner_resource,
+)
+
+Parameters = Mapping[str, Sequence[str]]
+SEARCH_DAYS_MAX: Final = 400
+IDS_MAX: Final = 100
+_DATE: Final = re.compile(r"(eq|ge|le|gt|lt)?(\d{4}-\d{2}-\d{2})(T.+)?")
+
+
+class SearchRefusedError(Exception):
+    """A search that Epic refuses; the argument names a row of `outcomes`."""
+
+    def __init__(self, outcome: str) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Instants from `low` up to, not including, `high`."""
+
+    low: datetime
+    high: datetime
+
+
+def date_window(values: Sequence[str], zone: ZoneInfo, now: datetime) -> Window:
+    """The window that `date` parameters leave open; raises SearchRefusedError `element-invalid`."""
+    low, high = now - timedelta(days=SEARCH_DAYS_MAX), now + timedelta(days=SEARCH_DAYS_MAX)
+    for value in values:
+        prefix, first, after = _span(value, zone)
+        if prefix in {"eq", "ge"}:
+            low = max(low, first)
+        if prefix == "gt":
+            low = max(low, after)
+        if prefix in {"eq", "le"}:
+            high = min(high, after)
+        if prefix == "lt":
+            high = min(high, first)
+    return Window(low, high)
+
+
+def _span(value: str, zone: ZoneInfo) -> tuple[str, datetime, datetime]:
+    """Prefix, first instant and the instant after a date (a whole local day) or a date with time (one second)."""
+    match = _DATE.fullmatch(value)
+    if match is None:
+        raise SearchRefusedError("element-invalid")
+    try:
+        if match[3] is None:
+            day = date.fromisoformat(match[2])
+            following = day + timedelta(days=1)
+            first, after = (datetime.combine(each, time(), zone).astimezone(UTC) for each in (day, following))
+            return match[1] or "eq", first, after
+        # A plus sign that was not escaped arrives as a blank.
+        instant = datetime.fromisoformat((match[2] + match[3]).replace(" ", "+"))
+        first = (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
+        return match[1] or "eq", first, first + timedelta(seconds=1)
+    except (ValueError, OverflowError):
+        raise SearchRefusedError("element-invalid") from None
+
+
+def search(chart: Chart, resource: str, parameters: Parameters, now: datetime) -> list[Callable[[], dict[str, Any]]]:
+    """What a search finds, in order, each as a function that makes the resource: only a page of them is made.
+
+    Raises SearchRefusedError.
+    """
+    return _SEARCHES[resource](chart, parameters, now)
+
+
+def read(chart: Chart, resource: str, resource_id: str, now: datetime) -> dict[str, Any] | None:
+    """One resource by its id."""
+    if resource == "Group":
+        return group_resource(chart.practice) if resource_id == chart.practice.group else None
+    found = search(chart, resource, {"_id": [resource_id]}, now)
+    return found[0]() if found else None
+
+
+def _appointments(chart: Chart, parameters: Parameters, now: datetime) -> list[Callable[[], dict[str, Any]]]:
+    wanted = {name: _values(parameters, name) for name in ("_id", "patient", "practitioner", "location", "status")}
+    if not any((wanted["_id"], wanted["patient"], _values(parameters, "identifier"), parameters.get("date"))):
+        raise SearchRefusedError("parameter-missing")
+    window = date_window(parameters.get("date", ()), chart.practice.zone, now)
+    numbers = {value.rpartition("|")[2] for value in _values(parameters, "identifier")}
+
+    def fits(row: Appointment) -> bool:
+        return (
+            window.low <= row.start < window.high
+            and (not numbers or row.csn in numbers)
+            and (not wanted["_id"] or row.id in wanted["_id"])
+            and (not wanted["patient"] or row.patient in wanted["patient"])
+            and (not wanted["practitioner"] or row.practitioner in wanted["practitioner"])
+            and (not wanted["location"] or row.location in wanted["location"])
+            and (not wanted["status"] or row.status_at(now) in wanted["status"])
+        )
+
+    def maker(row: Appointment) -> Callable[[], dict[str, Any]]:
+        patient = chart.patient(row.patient)
+        assert patient is not None
+        return lambda: appointment_resource(chart.practice, row, patient, now)
+
+    if window.low >= window.high:
+        return []
+    days = (chart.local_day(window.low), chart.local_day(window.high - timedelta(microseconds=1)))
+    return [maker(row) for row in chart.appointments(*days) if fits(row)]
+
+
+def _patients(chart: Chart, parameters: Parameters, _: datetime) -> list[Callable[[], dict[str, Any]]]:
+    return [_patient_maker(chart, row) for row in _patient_rows(chart, parameters)]
+
+
+def _patient_maker(chart: Chart, row: Patient) -> Callable[[], dict[str, Any]]:
+    return lambda: patient_resource(chart.practice, row)
+
+
+def _patient_rows(chart: Chart, parameters: Parameters) -> list[Patient]:
+    ids = _values(parameters, "_id")
+    if ids:
+        if len(ids) > IDS_MAX:
+            raise SearchRefusedError("element-invalid")
+        return [patient for patient in map(chart.patient, ids) if patient is not None]
+    numbers = _numbers(parameters)
+    if numbers:
+        return [row for row in chart.patients() if row.mrn in numbers]
+    name = bool(parameters.get("name") or (parameters.get("family") and parameters.get("given")))
+    if not name or not (parameters.get("birthdate") or parameters.get("telecom")):
+        raise SearchRefusedError("demographics-required")
+    return [row for row in chart.patients() if _same_person(row, parameters)]
+
+
+def _numbers(parameters: Parameters) -> set[str]:
+    """Values of `identifier` (`system|value` or `value`) in the system of medical record numbers."""
+    found = set()
+    for value in _values(parameters, "identifier"):
+        system, bar, number = value.rpartition("|")
+        found.add(number if not bar or system in {"", MRN_SYSTEM} else "")
+    return found
+
+
+def _same_person(row: Patient, parameters: Parameters) -> bool:
+    full = _plain(" ".join((*row.given, row.family)))
+    family, given = _plain(row.family), _plain(" ".join(row.given))
+    phone = re.sub(r"\D", "", row.phone or "")
+    born = row.birth_date.isoformat() if row.birth_date else ""
+    checks = {
+        "name": lambda value: all(part in full for part in _plain(value).split()),
+        "family": lambda value: family.startswith(_plain(value)),
+        "given": lambda value: given.startswith(_plain(value)),
+        "birthdate": lambda value: born == value.removeprefix("eq"),
+        "telecom": lambda value: phone == re.sub(r"\D", "", value),
+        "gender": lambda value: row.sex == value,
+    }
+    return all(check(value) for name, check in checks.items() for value in parameters.get(name, ()))
+
+
+def _plain(text: str) -> str:
+    """Lower case without diacritics: names are found by either spelling."""
+    parts = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(part for part in parts if not unicodedata.combining(part))
+
+
+def _practitioners(chart: Chart, parameters: Parameters, _: datetime) -> list[Callable[[], dict[str, Any]]]:
+    ids, numbers = _values(parameters, "_id"), {v.rpartition("|")[2] for v in _values(parameters, "identifier")}
+    names = [_plain(value) for name in ("name", "family", "given") for value in parameters.get(name, ())]
+    if not (ids or numbers or names):
+        raise SearchRefusedError("parameter-missing")
+    return [
+        (lambda row=row: practitioner_resource(row))
+        for row in chart.practice.practitioners.values()
+        if (not ids or row.id in ids)
+        and (not numbers or row.npi in numbers)
+        and all(name in _plain(f"{row.given} {row.family}") for name in names)
+    ]
+
+
+def _locations(chart: Chart, parameters: Parameters, _: datetime) -> list[Callable[[], dict[str, Any]]]:
+    ids, names = _values(parameters, "_id"), [_plain(value) for value in parameters.get("name", ())]
+    if not (ids or names):
+        raise SearchRefusedError("parameter-missing")
+    return [
+        (lambda row=row: location_resource(row))
+        for row in chart.practice.locations.values()
+        if (not ids or row.id in ids) and all(_plain(row.name).startswith(name) for name in names)
+    ]
+
+
+def _values(parameters: Parameters, name: str) -> list[str]:
+    """Values of a parameter, parted at commas; a reference counts by its id."""
+    return [
+        part.rpartition("/")[2] if name in {"patient", "practitioner", "location"} else part
+        for value in parameters.get(name, ())
+        for part in value.split(",")
+        if part
+    ]
+
+
+_SEARCHES: Final[Mapping[str, Callable[[Chart, Parameters, datetime], list[Callable[[], dict[str, Any]]]]]] = {
+    "Appointment": _appointments,
+    "Patient": _patients,
+    "Practitioner": _practitioners,
+    "Location": _locations,
+}
+SEARCHED: Final = frozenset(_SEARCHES)
+READ: Final = SEARCHED | {"Group"}

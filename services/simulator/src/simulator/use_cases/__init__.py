@@ -1,0 +1,1 @@
+"""What the simulator does, a file per verb."""
