@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import asyncpg
-from sqlalchemy import URL, MetaData, event, make_url, text
+from sqlalchemy import URL, MetaData, Table, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -132,6 +133,10 @@ class Database:
         """Call it once the transaction of this session (of `write()`) has committed; never when it rolls back."""
         session.info[_AFTER_COMMIT].append(callback)
 
+    def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
+        """An INSERT of this dialect, which knows ON CONFLICT."""
+        return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
+
     async def ping(self) -> None:
         """One small read; raises SuiteError `database.unavailable`, at the latest after 2 s."""
         try:
@@ -209,7 +214,7 @@ class Database:
         except Exception as error:
             if is_gone(error):
                 raise
-            _log.exception("migration failed", extra={"module": self.module, "error_type": type(error).__name__})
+            _log.getChild(self.module).exception("migration failed", extra={"error_type": type(error).__name__})
             raise SuiteError("database.migration-failed", f"{self.module}: {type(error).__name__}") from error
         finally:
             await engine.dispose()

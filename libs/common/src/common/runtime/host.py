@@ -231,7 +231,7 @@ class Host:
                     async with module.database.read() as session:
                         self._outbox_age_s[module.name] = await outbox_age(session, self.runtime.clock.now())
                 except SuiteError as error:
-                    _log.warning("outbox could not be measured", extra={"module": module.name, "code": error.code})
+                    _log.getChild(module.name).warning("outbox could not be measured", extra={"code": error.code})
                     continue
                 self._publish_measurement(module.name, "outbox_age", self._outbox_age_s[module.name], "s")
             self._publish_measurement(self.runtime.service, "memory", float(resident_bytes()), "By")
@@ -410,7 +410,7 @@ def main(build: Build, *, service: str, arguments: Sequence[str] | None = None) 
             host = compose([build], settings, service=service)
 
             async def ready() -> None:
-                _log.info("ready", extra={"module": service, "port": claimed.getsockname()[1]})
+                _log.getChild(service).info("ready", extra={"port": claimed.getsockname()[1]})
 
             await serve(host, claimed, ready=ready)
         finally:

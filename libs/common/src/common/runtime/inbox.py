@@ -26,7 +26,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, text, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.models.clock import Clock, Ids, instant_text
@@ -34,7 +33,7 @@ from common.models.errors import SuiteError
 from common.models.events import DEAD_LETTER_SUFFIX, TOPICS, Event
 from common.models.paging import Page, decode_cursor, encode_cursor
 from common.runtime import outbox
-from common.runtime.database import Database, is_gone
+from common.runtime.database import Database, database_of, is_gone
 from common.runtime.event_text import event_text, parse_event
 from common.runtime.tables import INBOX, PARKED
 
@@ -49,7 +48,6 @@ PRUNE_EVERY_S: Final = 600.0
 PRUNE_ROWS_MAX: Final = 1_000
 FAILED: Final = "failed"
 WAITING: Final = "waiting"
-_INSERT: Final = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 _INBOX_KEY: Final = (INBOX.c.consumer, INBOX.c.generation, INBOX.c.event_id)
 
@@ -148,7 +146,7 @@ class Consumer:
             return
         try:
             await self._attempt(batch)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raised: redelivered, or found by bisection
+        except Exception as error:  # whatever a handler raised: redelivered, or found by bisection
             if is_transient(error):
                 raise
             middle = len(batch) // 2
@@ -156,10 +154,11 @@ class Consumer:
             await self._settle(batch[middle:])
 
     async def _settle_one(self, topic: str, event: Event) -> None:
+        reason = ""
         for attempt in range(1, self.subscription.attempts_max + 1):
             try:
                 await self._attempt([(topic, event)])
-            except Exception as error:  # noqa: BLE001 - whatever a handler raised: redelivered, or parked
+            except Exception as error:  # whatever a handler raised: redelivered, or parked
                 if is_transient(error):
                     raise
                 reason = error_code(error)
@@ -175,8 +174,8 @@ class Consumer:
             new = await self._claim(session, [event for _, event in batch])
             fresh = [(topic, event) for topic, event in batch if new.pop((event.generation, event.id), False)]
             parked = await self._parked_keys(session, fresh)
-            behind = [(topic, event) for topic, event in fresh if (topic, event.key) in parked]
-            events = [event for topic, event in fresh if (topic, event.key) not in parked]
+            behind = [(topic, event) for topic, event in fresh if (topic, event.tenant, event.key) in parked]
+            events = [event for topic, event in fresh if (topic, event.tenant, event.key) not in parked]
             if events:
                 await self.subscription.handler(session, events)
             if behind:
@@ -185,7 +184,7 @@ class Consumer:
     async def _claim(self, session: AsyncSession, events: Sequence[Event]) -> dict[tuple[int, str], bool]:
         """Put ids into the inbox; the (generation, id) that were not there yet."""
         now = self._clock.now()
-        statement = _INSERT[self._database.dialect](INBOX).on_conflict_do_nothing()
+        statement = self._database.insert(INBOX).on_conflict_do_nothing()
         rows = [
             {"consumer": self.name, "generation": event.generation, "event_id": event.id, "received_at": now}
             for event in events
@@ -193,15 +192,17 @@ class Consumer:
         found = await session.execute(statement.returning(INBOX.c.generation, INBOX.c.event_id), rows)
         return {(row.generation, row.event_id): True for row in found}
 
-    async def _parked_keys(self, session: AsyncSession, batch: Sequence[tuple[str, Event]]) -> set[tuple[str, str]]:
-        """Which (topic, key) of the batch are parked; from here on to the commit none of them is freed."""
+    async def _parked_keys(
+        self, session: AsyncSession, batch: Sequence[tuple[str, Event]]
+    ) -> set[tuple[str, str, str]]:
+        """Which (topic, tenant, key) of the batch are parked; from here on to the commit none of them is freed."""
         keys = {event.key for _, event in batch if event.key}
         if not keys:
             return set()
         statement = parked_keys_statement(self.name, sorted(keys))
-        found = {(row.topic, row.key) for row in await session.execute(statement)}
+        found = {(row.topic, row.tenant, row.key) for row in await session.execute(statement)}
         if found and await lock_consumer(session, self.name):
-            found = {(row.topic, row.key) for row in await session.execute(statement)}
+            found = {(row.topic, row.tenant, row.key) for row in await session.execute(statement)}
         return found
 
     async def _park(self, topic: str, event: Event, reason: str) -> None:
@@ -263,14 +264,14 @@ def error_code(error: BaseException) -> str:
 
 
 def parked_keys_statement(consumer: str, keys: Sequence[str]) -> Select[Any]:
-    """The (topic, key) among these keys that are parked for a consumer."""
+    """The (topic, tenant, key) among these keys that are parked for a consumer."""
     named = (PARKED.c.consumer == consumer, PARKED.c.key.in_(keys))
-    return select(PARKED.c.topic, PARKED.c.key).where(*named).distinct()
+    return select(PARKED.c.topic, PARKED.c.tenant, PARKED.c.key).where(*named).distinct()
 
 
 async def lock_consumer(session: AsyncSession, consumer: str) -> bool:
     """One at a time parks and frees keys of a consumer; False on SQLite, which has one writer anyway."""
-    database = outbox.database_of(session)
+    database = database_of(session)
     if database.dialect == "sqlite":
         return False
     await session.execute(_LOCK, {"name": f"practice-studio:parked:{database.schema}:{consumer}"})
@@ -284,8 +285,9 @@ async def prune(database: Database, before: datetime) -> int:
         old = select(*_INBOX_KEY).where(INBOX.c.received_at < before).limit(PRUNE_ROWS_MAX)
         async with database.write() as session:
             result: Any = await session.execute(delete(INBOX).where(tuple_(*_INBOX_KEY).in_(old)))
-        deleted += result.rowcount
-        if result.rowcount < PRUNE_ROWS_MAX:
+        count = int(result.rowcount)
+        deleted += count
+        if count < PRUNE_ROWS_MAX:
             return deleted
 
 
@@ -374,7 +376,7 @@ async def _go_on(database: Database, consumer: Consumer, row: Row[Any]) -> Parke
                     return ParkedOutcome(handled, 0)
                 await consumer.handle_again(session, parse_event(first.event))
                 await session.execute(delete(PARKED).where(PARKED.c.sequence == first.sequence))
-        except Exception as error:  # noqa: BLE001 - whatever the handler raised is the outcome
+        except Exception as error:  # whatever the handler raised is the outcome
             if first is None:
                 raise
             if not is_transient(error):
@@ -407,4 +409,5 @@ def _of_key(row: Row[Any]) -> Select[Any]:
 def _same_key(row: Row[Any]) -> tuple[ColumnElement[bool], ...]:
     if not row.key:
         return (PARKED.c.sequence == row.sequence,)
-    return (PARKED.c.consumer == row.consumer, PARKED.c.topic == row.topic, PARKED.c.key == row.key)
+    columns = ("consumer", "topic", "tenant", "key")
+    return tuple(PARKED.c[name] == getattr(row, name) for name in columns)

@@ -17,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import case, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -31,7 +30,6 @@ RUN_TTL_S: Final = 10.0
 _RENEWALS_PER_TTL: Final = 3
 _NOBODY: Final = ""
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_INSERT: Final = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 _log = logging.getLogger("common.leases")
 
@@ -58,7 +56,7 @@ class Leases:
     async def acquire(self, name: str, *, owner: str, ttl_s: float) -> Lease | None:
         """The lease when it is free, expired, or already this owner's (then longer, same fencing number); else None."""
         now = self._clock.now()
-        statement = _INSERT[self._database.dialect](LEASE).values(
+        statement = self._database.insert(LEASE).values(
             name=name, owner=owner, fencing=1, expires_at=now + timedelta(seconds=ttl_s)
         )
         live = LEASE.c.expires_at > now
@@ -178,4 +176,7 @@ def _transient(error: BaseException) -> bool:
 def _failure(error: BaseException) -> dict[str, str]:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return {"code": error.code if isinstance(error, SuiteError) else "internal.error", "error_type": type(error).__name__}
+    return {
+        "code": error.code if isinstance(error, SuiteError) else "internal.error",
+        "error_type": type(error).__name__,
+    }

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy import bindparam, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.models.clock import Clock
@@ -47,19 +47,18 @@ WITH RECURSIVE lane(topic) AS (
     SELECT (SELECT min(topic) FROM outbox WHERE published_at IS NULL AND topic > lane.topic)
     FROM lane WHERE lane.topic IS NOT NULL
 )"""
-PENDING_TOPICS: Final = text(f"{_LANES} SELECT topic FROM lane WHERE topic IS NOT NULL")
+PENDING_TOPICS: Final = text(_LANES + " SELECT topic FROM lane WHERE topic IS NOT NULL")  # noqa: S608 - constants
 OLDEST_PENDING: Final = text(
-    f"{_LANES} SELECT min((SELECT created_at FROM outbox WHERE published_at IS NULL AND outbox.topic = lane.topic"
+    _LANES  # noqa: S608 - constants
+    + " SELECT min((SELECT created_at FROM outbox WHERE published_at IS NULL AND outbox.topic = lane.topic"
     " ORDER BY id LIMIT 1)) AS oldest FROM lane"
 ).columns(oldest=UtcInstant)
 PENDING_OF_TOPIC: Final = (
     select(OUTBOX.c.id, OUTBOX.c.event)
-    .where(OUTBOX.c.published_at.is_(None), OUTBOX.c.topic == text(":topic"))
+    .where(OUTBOX.c.published_at.is_(None), OUTBOX.c.topic == bindparam("topic"))
     .order_by(OUTBOX.c.id)
     .limit(BATCH_EVENTS_MAX)
 )
-
-_log = logging.getLogger("common.outbox")
 
 
 async def add(
@@ -100,11 +99,14 @@ async def outbox_age(session: AsyncSession, now: datetime) -> float:
 class Relay:
     """Publishes one database's outbox; see the module's text."""
 
-    def __init__(self, database: Database, bus: Bus, leases: Leases, clock: Clock, *, lease_ttl_s: float = TTL_S) -> None:
+    def __init__(
+        self, database: Database, bus: Bus, leases: Leases, clock: Clock, *, lease_ttl_s: float = TTL_S
+    ) -> None:
         self._database = database
         self._bus = bus
         self._leases = leases
         self._clock = clock
+        self._log = logging.getLogger("common.outbox").getChild(database.module)
         self._lease_ttl_s = lease_ttl_s
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._more: set[str] = set()
@@ -234,6 +236,4 @@ class Relay:
     def _report(self, message: str, error: Exception, **extra: str) -> None:
         code = error.code if isinstance(error, SuiteError) else "internal.error"
         level = logging.INFO if isinstance(error, SuiteError) and error.transient else logging.ERROR
-        _log.log(
-            level, message, extra={"code": code, "error_type": type(error).__name__, "module": self._database.module, **extra}
-        )
+        self._log.log(level, message, extra={"code": code, "error_type": type(error).__name__, **extra})

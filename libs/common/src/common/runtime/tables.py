@@ -20,7 +20,7 @@ class Base(SQLModel, registry=registry()):
 
 
 class OutboxRow(Base, table=True):
-    """An event that the relay publishes; `topic` and `reason` (an error code) differ from the event's for dead letters."""
+    """An event that the relay publishes; a dead letter's topic is not its type's, and it has a reason (error code)."""
 
     __tablename__ = "outbox"
     __table_args__ = (
@@ -67,7 +67,7 @@ class ParkedRow(Base, table=True):
 
     __tablename__ = "parked"
     __table_args__ = (
-        Index("parked_by_key", "consumer", "topic", "key", "sequence"),
+        Index("parked_by_key", "consumer", "key", "topic", "sequence"),
         Index("parked_by_tenant", "tenant", "sequence"),
         Index("parked_by_id", "id", unique=True),
         {"sqlite_autoincrement": True},

@@ -6,6 +6,7 @@ The reason of a refusal is named here and kept on our side of the wire: the vend
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -96,7 +97,8 @@ def key_of(assertion: Assertion, document: Mapping[str, Any]) -> RSAKey | ECKey:
     Raises RefusedError `kid-unknown`, `kid-ambiguous` or `key-unfit`.
     """
     rows = document.get("keys")
-    named = [row for row in rows if isinstance(row, dict) and row.get("kid") == assertion.kid] if _is_list(rows) else []
+    held = rows if isinstance(rows, Sequence) and not isinstance(rows, str) else ()
+    named = [row for row in held if isinstance(row, dict) and row.get("kid") == assertion.kid]
     if not named:
         raise RefusedError(Refusal.KID_UNKNOWN)
     if len(named) > 1:
@@ -114,10 +116,6 @@ def key_of(assertion: Assertion, document: Mapping[str, Any]) -> RSAKey | ECKey:
     if isinstance(key, ECKey) and key.curve_name == _CURVE:
         return key
     raise RefusedError(Refusal.KEY_UNFIT)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def verify(assertion: Assertion, key: RSAKey | ECKey, *, client_id: str, token_url: str, now: datetime) -> None:
@@ -138,23 +136,26 @@ def verify(assertion: Assertion, key: RSAKey | ECKey, *, client_id: str, token_u
 
 
 def _verify_times(claims: Mapping[str, Any], now: float) -> None:
-    expires = claims.get("exp")
-    if not _is_number(expires) or now >= expires:
+    expires = _seconds(claims.get("exp"))
+    if expires is None or now >= expires:
         raise RefusedError(Refusal.EXPIRED)
     if expires - now > ASSERTION_LIFE_S_MAX + CLOCK_LEEWAY_S:
         raise RefusedError(Refusal.LIVES_TOO_LONG)
     for name in ("nbf", "iat"):
-        value = claims.get(name)
-        if value is None:
+        if claims.get(name) is None:
             continue
-        if not _is_number(value) or value > now + CLOCK_LEEWAY_S:
+        begins = _seconds(claims[name])
+        if begins is None or begins > now + CLOCK_LEEWAY_S:
             raise RefusedError(Refusal.NOT_YET_VALID)
-    if claims.get("iat") is not None and expires - claims["iat"] > ASSERTION_LIFE_S_MAX:
-        raise RefusedError(Refusal.LIVES_TOO_LONG)
+        if name == "iat" and expires - begins > ASSERTION_LIFE_S_MAX:
+            raise RefusedError(Refusal.LIVES_TOO_LONG)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value  # not NaN
+def _seconds(value: Any) -> float | None:
+    """A NumericDate (RFC 7519 §2); None for anything else, not-a-number and infinity included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 class Replays:

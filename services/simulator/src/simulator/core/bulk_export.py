@@ -1,4 +1,4 @@
-"""Group export (Bulk Data Access 2.0): started, polled, read as NDJSON; the same Group again within a day is refused."""
+"""Group export (Bulk Data Access 2.0): started, polled, read as NDJSON; the same Group within a day is refused."""
 
 from __future__ import annotations
 

@@ -39,8 +39,9 @@ def change_patient(patient: Patient, changes: Mapping[str, Any]) -> Changed:
         if value is None and getattr(patient, name) is not None:
             cleared.add(name)
         if name == "address" and value is not None:
-            value = _address(patient.address, value)
-        fields[name] = tuple(value) if name == "given" else value
+            fields[name] = _address(patient.address, value)
+        else:
+            fields[name] = tuple(value) if name == "given" else value
     return Changed(replace(patient, **fields), frozenset(cleared))
 
 

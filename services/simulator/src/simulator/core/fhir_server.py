@@ -20,10 +20,10 @@ from simulator.core.scopes import allows
 from simulator.core.tokens import AccessToken, Tokens
 from simulator.core.xml import resource_xml
 
-INVALID_TOKEN: Final = 'Bearer error="invalid_token", error_description="The access token provided is not valid"'  # noqa: S105 - a challenge
+INVALID_TOKEN: Final = 'Bearer error="invalid_token", error_description="The access token provided is not valid"'  # noqa: S105
 INSUFFICIENT_SCOPE: Final = (
-    'Bearer error="insufficient_scope", error_description="The access token provided is valid, but is not authorized for '
-    'this service"'
+    'Bearer error="insufficient_scope", '
+    'error_description="The access token provided is valid, but is not authorized for this service"'
 )
 _BULK: Final = "BulkRequest"
 
@@ -87,7 +87,7 @@ class FhirServer:
             return self._bulk(call, parts, token, now)
         if parts[-1] == "$export":
             return self._export(call, parts[1], token, now)
-        if call.method == "POST" and parts[1:] == ["_search"]:
+        if call.method == "POST" and parts[1:] == ["_search"] and parts[0] in search.SEARCHED:
             return self._search(call, parts[0], now)
         if call.method != "GET":
             return _refusal(call, "not-supported")

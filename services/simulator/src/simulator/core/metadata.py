@@ -21,7 +21,9 @@ _SEARCH_PARAMETERS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("_id", "token"), ("birthdate", "date"), ("family", "string"), ("gender", "token"), ("given", "string"),
         ("identifier", "token"), ("name", "string"), ("telecom", "token"),
     ),
-    "Practitioner": (("_id", "token"), ("family", "string"), ("given", "string"), ("identifier", "token"), ("name", "string")),
+    "Practitioner": (
+        ("_id", "token"), ("family", "string"), ("given", "string"), ("identifier", "token"), ("name", "string"),
+    ),
     "Location": (("_id", "token"), ("name", "string")),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Names for synthetic patients and staff: diacritics, apostrophes, hyphens, several scripts. None is a real person's."""
+"""Names of synthetic patients and staff: diacritics, apostrophes, hyphens, several scripts. No real persons."""
 
 from __future__ import annotations
 

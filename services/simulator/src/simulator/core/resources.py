@@ -49,7 +49,7 @@ def patient_resource(practice: Practice, patient: Patient) -> dict[str, Any]:
         ],
         "gender": patient.sex,
     }
-    telecom = []
+    telecom: list[dict[str, Any]] = []
     if patient.phone:
         telecom.append({"system": "phone", "value": patient.phone, "use": "home"})
     if patient.email:

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -24,6 +25,8 @@ from simulator.core.resources import (
 )
 
 Parameters = Mapping[str, Sequence[str]]
+Maker = Callable[[], dict[str, Any]]
+"""Makes a resource when called: of all that a search finds, only a page is made."""
 SEARCH_DAYS_MAX: Final = 400
 IDS_MAX: Final = 100
 _DATE: Final = re.compile(r"(eq|ge|le|gt|lt)?(\d{4}-\d{2}-\d{2})(T.+)?")
@@ -80,11 +83,8 @@ def _span(value: str, zone: ZoneInfo) -> tuple[str, datetime, datetime]:
         raise SearchRefusedError("element-invalid") from None
 
 
-def search(chart: Chart, resource: str, parameters: Parameters, now: datetime) -> list[Callable[[], dict[str, Any]]]:
-    """What a search finds, in order, each as a function that makes the resource: only a page of them is made.
-
-    Raises SearchRefusedError.
-    """
+def search(chart: Chart, resource: str, parameters: Parameters, now: datetime) -> list[Maker]:
+    """What a search finds, in order. Raises SearchRefusedError."""
     return _SEARCHES[resource](chart, parameters, now)
 
 
@@ -96,7 +96,7 @@ def read(chart: Chart, resource: str, resource_id: str, now: datetime) -> dict[s
     return found[0]() if found else None
 
 
-def _appointments(chart: Chart, parameters: Parameters, now: datetime) -> list[Callable[[], dict[str, Any]]]:
+def _appointments(chart: Chart, parameters: Parameters, now: datetime) -> list[Maker]:
     wanted = {name: _values(parameters, name) for name in ("_id", "patient", "practitioner", "location", "status")}
     if not any((wanted["_id"], wanted["patient"], _values(parameters, "identifier"), parameters.get("date"))):
         raise SearchRefusedError("parameter-missing")
@@ -114,10 +114,10 @@ def _appointments(chart: Chart, parameters: Parameters, now: datetime) -> list[C
             and (not wanted["status"] or row.status_at(now) in wanted["status"])
         )
 
-    def maker(row: Appointment) -> Callable[[], dict[str, Any]]:
+    def maker(row: Appointment) -> Maker:
         patient = chart.patient(row.patient)
         assert patient is not None
-        return lambda: appointment_resource(chart.practice, row, patient, now)
+        return partial(appointment_resource, chart.practice, row, patient, now)
 
     if window.low >= window.high:
         return []
@@ -125,12 +125,8 @@ def _appointments(chart: Chart, parameters: Parameters, now: datetime) -> list[C
     return [maker(row) for row in chart.appointments(*days) if fits(row)]
 
 
-def _patients(chart: Chart, parameters: Parameters, _: datetime) -> list[Callable[[], dict[str, Any]]]:
-    return [_patient_maker(chart, row) for row in _patient_rows(chart, parameters)]
-
-
-def _patient_maker(chart: Chart, row: Patient) -> Callable[[], dict[str, Any]]:
-    return lambda: patient_resource(chart.practice, row)
+def _patients(chart: Chart, parameters: Parameters, _: datetime) -> list[Maker]:
+    return [partial(patient_resource, chart.practice, row) for row in _patient_rows(chart, parameters)]
 
 
 def _patient_rows(chart: Chart, parameters: Parameters) -> list[Patient]:
@@ -162,7 +158,7 @@ def _same_person(row: Patient, parameters: Parameters) -> bool:
     family, given = _plain(row.family), _plain(" ".join(row.given))
     phone = re.sub(r"\D", "", row.phone or "")
     born = row.birth_date.isoformat() if row.birth_date else ""
-    checks = {
+    checks: Mapping[str, Callable[[str], bool]] = {
         "name": lambda value: all(part in full for part in _plain(value).split()),
         "family": lambda value: family.startswith(_plain(value)),
         "given": lambda value: given.startswith(_plain(value)),
@@ -179,13 +175,13 @@ def _plain(text: str) -> str:
     return "".join(part for part in parts if not unicodedata.combining(part))
 
 
-def _practitioners(chart: Chart, parameters: Parameters, _: datetime) -> list[Callable[[], dict[str, Any]]]:
+def _practitioners(chart: Chart, parameters: Parameters, _: datetime) -> list[Maker]:
     ids, numbers = _values(parameters, "_id"), {v.rpartition("|")[2] for v in _values(parameters, "identifier")}
     names = [_plain(value) for name in ("name", "family", "given") for value in parameters.get(name, ())]
     if not (ids or numbers or names):
         raise SearchRefusedError("parameter-missing")
     return [
-        (lambda row=row: practitioner_resource(row))
+        partial(practitioner_resource, row)
         for row in chart.practice.practitioners.values()
         if (not ids or row.id in ids)
         and (not numbers or row.npi in numbers)
@@ -193,12 +189,12 @@ def _practitioners(chart: Chart, parameters: Parameters, _: datetime) -> list[Ca
     ]
 
 
-def _locations(chart: Chart, parameters: Parameters, _: datetime) -> list[Callable[[], dict[str, Any]]]:
+def _locations(chart: Chart, parameters: Parameters, _: datetime) -> list[Maker]:
     ids, names = _values(parameters, "_id"), [_plain(value) for value in parameters.get("name", ())]
     if not (ids or names):
         raise SearchRefusedError("parameter-missing")
     return [
-        (lambda row=row: location_resource(row))
+        partial(location_resource, row)
         for row in chart.practice.locations.values()
         if (not ids or row.id in ids) and all(_plain(row.name).startswith(name) for name in names)
     ]
@@ -214,7 +210,7 @@ def _values(parameters: Parameters, name: str) -> list[str]:
     ]
 
 
-_SEARCHES: Final[Mapping[str, Callable[[Chart, Parameters, datetime], list[Callable[[], dict[str, Any]]]]]] = {
+_SEARCHES: Final[Mapping[str, Callable[[Chart, Parameters, datetime], list[Maker]]]] = {
     "Appointment": _appointments,
     "Patient": _patients,
     "Practitioner": _practitioners,

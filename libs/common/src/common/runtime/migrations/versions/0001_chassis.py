@@ -64,9 +64,7 @@ def _outbox() -> None:
         ("outbox_pending", ["topic", "id"], "published_at IS NULL"),
         ("outbox_published", ["published_at"], "published_at IS NOT NULL"),
     ):
-        op.create_index(
-            name, "outbox", columns, sqlite_where=sa.text(condition), postgresql_where=sa.text(condition)
-        )
+        op.create_index(name, "outbox", columns, sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))
 
 
 def _inbox() -> None:
@@ -87,7 +85,7 @@ def _inbox() -> None:
         _instant("parked_at"),
         sqlite_autoincrement=True,
     )
-    op.create_index("parked_by_key", "parked", ["consumer", "topic", "key", "sequence"])
+    op.create_index("parked_by_key", "parked", ["consumer", "key", "topic", "sequence"])
     op.create_index("parked_by_tenant", "parked", ["tenant", "sequence"])
     op.create_index("parked_by_id", "parked", ["id"], unique=True)
 

@@ -1,0 +1,26 @@
+"""Who may call the simulator: one row per route. The vendor's own interface authenticates by itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from common.models.access import CONFIGURE, OPERATE, READ_STATE, Access
+
+_VENDOR: Final = "the simulated vendor's own authentication (SMART Backend Services)"
+VENDOR_METHODS: Final = ("DELETE", "GET", "PATCH", "POST", "PUT")
+
+ACCESS: Final = (
+    Access("GET", "", READ_STATE),
+    Access("GET", "/patients", READ_STATE),
+    Access("GET", "/clients", READ_STATE),
+    Access("GET", "/clients/{client_id}", READ_STATE),
+    Access("PUT", "/clients/{client_id}", CONFIGURE),
+    Access("DELETE", "/clients/{client_id}", CONFIGURE),
+    Access("GET", "/faults", READ_STATE),
+    Access("GET", "/faults/{name}", READ_STATE),
+    Access("PUT", "/faults/{name}", OPERATE),
+    Access("DELETE", "/faults/{name}", OPERATE),
+    Access("POST", "/hl7:send", OPERATE),
+    Access("POST", "/epic/{tenant}/oauth2/token", frozenset(), _VENDOR),
+    *(Access(method, "/epic/{tenant}/{path:path}", frozenset(), _VENDOR) for method in VENDOR_METHODS),
+)

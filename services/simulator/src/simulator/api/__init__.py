@@ -1,0 +1,1 @@
+"""HTTP of the simulator: what an operator uses, and what the simulated vendor offers."""

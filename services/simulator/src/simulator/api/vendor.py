@@ -1,0 +1,105 @@
+"""The simulated vendor's own interface: token endpoint and FHIR server. Not in our OpenAPI: it is the vendor's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Final
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter, Request, Response
+
+from common.models.clock import Clock, Ids
+from simulator.access import VENDOR_METHODS
+from simulator.core.answer import Answer, html_not_found
+from simulator.core.faults import Effect, Surface
+from simulator.core.fhir_server import FhirCall, FhirServer
+from simulator.core.world import World
+from simulator.ports import KeySets, Pause
+from simulator.use_cases.answer_vendor import answer_vendor
+from simulator.use_cases.issue_token import issue_token
+
+FHIR_PATH: Final = "api/FHIR/R4/"
+_FORM: Final = "application/x-www-form-urlencoded"
+_FORM_FIELDS_MAX: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the simulator's vendor interface lies; `public_url` empty: where the request came to."""
+
+    prefix: str
+    public_url: str
+
+    def of(self, request: Request, practice: str) -> tuple[str, str]:
+        """(FHIR base URL without a trailing slash, token URL) of a practice."""
+        base = (self.public_url or str(request.base_url)).rstrip("/")
+        root = f"{base}{self.prefix}/epic/{practice}"
+        return f"{root}/{FHIR_PATH.rstrip('/')}", f"{root}/oauth2/token"
+
+
+def add_routes(
+    api: APIRouter, world: World, keys: KeySets, addresses: Addresses, clock: Clock, ids: Ids, pause: Pause
+) -> None:
+    """The vendor's routes; paths begin after /simulator/v1."""
+    answer = partial(answer_vendor, world, now=clock.now, pause=pause)
+
+    @api.post("/epic/{tenant}/oauth2/token", include_in_schema=False)
+    async def token(tenant: str, request: Request) -> Response:
+        """RFC 6749 token endpoint with SMART's asymmetric client authentication."""
+        if world.chart(tenant) is None:
+            return _response(html_not_found())
+        body = await request.body()
+        _, token_url = addresses.of(request, tenant)
+
+        async def issue(now: datetime, effect: Effect) -> Answer:
+            return await issue_token(
+                world,
+                keys,
+                practice=tenant,
+                token_url=token_url,
+                content_type=request.headers.get("content-type", ""),
+                body=body,
+                now=now,
+                secrets_expired=effect.secrets_expired,
+                new_token=ids.token,
+            )
+
+        return _response(await answer(Surface.TOKEN_ENDPOINT, issue))
+
+    @api.api_route("/epic/{tenant}/{path:path}", methods=list(VENDOR_METHODS), include_in_schema=False)
+    async def fhir(tenant: str, path: str, request: Request) -> Response:
+        """The FHIR server; everything that is not its own answers as a web server's missing page."""
+        chart = world.chart(tenant)
+        if chart is None:
+            return _response(html_not_found())
+        base_url, token_url = addresses.of(request, tenant)
+        server = FhirServer(chart, world.tokens, world.exports, base_url, token_url)
+        call = await _call(request, path)
+
+        async def handle(now: datetime, _: Effect) -> Answer:
+            return html_not_found() if call is None else server.answer(call, now)
+
+        return _response(await answer(Surface.API, handle))
+
+
+async def _call(request: Request, path: str) -> FhirCall | None:
+    if not path.startswith(FHIR_PATH):
+        return None
+    parameters = list(request.query_params.multi_items())
+    if request.method == "POST" and request.headers.get("content-type", "").partition(";")[0].strip() == _FORM:
+        parameters += _form(await request.body())
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return FhirCall(request.method, path.removeprefix(FHIR_PATH), parameters, headers, str(request.url))
+
+
+def _form(body: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_FORM_FIELDS_MAX)
+    except (UnicodeDecodeError, ValueError):
+        return []
+
+
+def _response(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, headers=dict(answer.headers))

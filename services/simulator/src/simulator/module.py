@@ -1,0 +1,49 @@
+"""Wiring of the simulator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import APIRouter
+
+from common.runtime.module import Module
+from common.runtime.runtime import Runtime
+from common.runtime.settings import load
+from simulator.access import ACCESS
+from simulator.adapters.key_sets import PublishedKeySets
+from simulator.adapters.mllp_sender import MllpSender
+from simulator.api import operator, vendor
+from simulator.core.world import World
+from simulator.settings import SimulatorSettings
+
+PREFIX: Final = "/simulator"
+
+
+def build(runtime: Runtime) -> Module:
+    """The simulator on a runtime. It keeps no database: a vendor's state is not the suite's to store."""
+    settings = load(SimulatorSettings)
+    world = World(
+        settings.practices,
+        seed=settings.seed,
+        patients=settings.patients,
+        token_life_s=settings.token_life_s,
+        export_takes_s=settings.export_takes_s,
+    )
+    policy = runtime.outbound.policy
+    keys = PublishedKeySets(policy, runtime.telemetry, runtime.clock)
+    addresses = vendor.Addresses(f"{PREFIX}/v1", settings.public_url)
+    router = APIRouter(tags=["simulator"])
+    operator.add_routes(router, world, MllpSender(policy), addresses, runtime.clock, runtime.ids)
+    vendor.add_routes(router, world, keys, addresses, runtime.clock, runtime.ids, asyncio.sleep)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await keys.close()
+
+    return Module(name="simulator", prefix=PREFIX, router=router, access=ACCESS, lifespan=lifespan)

@@ -1,0 +1,43 @@
+"""Settings of the simulator."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from common.runtime.settings import ServiceSettings
+
+
+class SimulatorSettings(ServiceSettings):
+    """Prefix `PS_SIMULATOR_`."""
+
+    model_config = SettingsConfigDict(env_prefix="PS_SIMULATOR_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    practices: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("demo",),
+        min_length=1,
+        max_length=50,
+        description="names of the simulated practices, separated by commas; part of their URLs",
+    )
+    seed: int = Field(default=20240101, ge=0, description="the same seed makes the same practices")
+    patients: int = Field(default=200, ge=1, le=100_000, description="synthetic patients per practice")
+    public_url: str = Field(
+        default="", description="base URL in links and token audiences; empty: the address that a request came to"
+    )
+    token_life_s: int = Field(default=300, ge=1, le=86_400, description="life of an access token in seconds")
+    export_takes_s: float = Field(default=2.0, gt=0, le=86_400, description="how long a Group export takes")
+
+    @field_validator("practices", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("practices")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not (name.isascii() and name.replace("-", "").isalnum() and name == name.lower() and len(name) <= 40):
+                raise ValueError("expected names of lower-case letters, digits and hyphens")
+        return value

@@ -1,0 +1,1 @@
+"""One test class per port, over every adapter: embedded and real servers."""
