@@ -9,19 +9,12 @@ from datetime import UTC, datetime
 
 from common.models.errors import SuiteError
 from common.models.events import Event
+from common.runtime.bus import Delivery
 
 TENANT = "ten_01h455vb4pex5vsknk084sn02q"
 AT = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 CREDENTIAL, RECEIVED, MEASURED = "ps.credential.v1", "ps.hl7.received.v1", "ps.measurement.v1"
 _TYPES = {CREDENTIAL: "ps.credential.refreshed", RECEIVED: "ps.hl7.received", MEASURED: "ps.measurement.taken"}
-
-
-@dataclass(frozen=True)
-class Delivered:
-    event: Event
-    topic: str
-    partition: int = 0
-    offset: int = 0
 
 
 @dataclass
@@ -40,10 +33,10 @@ class RecordedBus:
             raise SuiteError("bus.unavailable")
         self.published += [(topic or event.topic, event) for event in events]
 
-    async def history(self, topic: str, since: datetime) -> AsyncIterator[Delivered]:
+    async def history(self, topic: str, since: datetime) -> AsyncIterator[Delivery]:
         for name, event in list(self.published):
             if name == topic and event.time >= since:
-                yield Delivered(event, name)
+                yield Delivery(event, name, 0, 0)
 
     def ids(self, topic: str) -> list[str]:
         return [event.id for name, event in self.published if name == topic]
@@ -77,5 +70,5 @@ def new_event(
     )
 
 
-def deliveries(*events: Event) -> list[Delivered]:
-    return [Delivered(event, event.topic) for event in events]
+def deliveries(*events: Event) -> list[Delivery]:
+    return [Delivery(event, event.topic, 0, 0) for event in events]

@@ -212,7 +212,7 @@ class TestDatabase:
         assert caught.value.code == "database.unavailable"
 
 
-HOT = {
+HOT: dict[str, list[Any]] = {
     "outbox_pending": [PENDING_TOPICS, OLDEST_PENDING, PENDING_OF_TOPIC.params(topic="t3")],
     "outbox_published": [
         delete(OUTBOX).where(OUTBOX.c.id.in_(select(OUTBOX.c.id).where(OUTBOX.c.published_at < AT).limit(10)))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from common.models.clock import FixedClock, SequenceIds
 from common.models.errors import SuiteError
 from common.models.events import Event
 from common.runtime import inbox, outbox
+from common.runtime.bus_sqlite import SqliteBus
 from common.runtime.database import Database
 from common.runtime.event_text import event_text, parse_event
 from common.runtime.inbox import Consumer, Subscription, discard_parked, list_parked, replay_parked
@@ -65,7 +67,7 @@ async def count(database: Database, table: Any) -> int:
 
 async def wait_until_marked(database: Database, relay: Relay) -> None:
     async with asyncio.timeout(10):
-        while await relay.pending():
+        while await relay.pending():  # noqa: ASYNC110 - only the rows tell
             await asyncio.sleep(0.01)
 
 
@@ -467,3 +469,33 @@ class TestInbox:
         expected = {key: [n for n, other in enumerate(keys) if other == key] for key in set(keys)}
         assert by_key == expected
         assert await parked(database) == []
+
+
+async def test_from_an_outbox_over_the_bus_into_an_inbox(database: Database, tmp_path: Path) -> None:
+    ids, clock = SystemIds(), SystemClock()
+    bus = SqliteBus(tmp_path / "bus", clock, ids)
+    await bus.start()
+    handled, done = Handled(database), asyncio.Event()
+    total = 300
+
+    async def handle(session: AsyncSession, events: Sequence[Event]) -> None:
+        await handled(session, events)
+        database.after_commit(session, lambda: done.set() if len(handled.events) == total - 1 else None)
+
+    handled.broken = broken(17)
+    consumer = Consumer(bus, database, clock, ids, Subscription((CREDENTIAL,), "test.consumer", handle))
+    await consumer.start()
+    async with relaying(database, bus) as relay:
+        for first in range(0, total, 50):
+            await add(database, *(new_event(n, f"k{n}") for n in range(first, first + 50)))
+        async with asyncio.timeout(20):
+            await done.wait()
+            while not await parked(database):
+                await asyncio.wait({asyncio.create_task(relay.pending())})
+        await wait_until_marked(database, relay)
+    await consumer.stop()
+    assert sorted(handled.numbers) == [n for n in range(total) if n != 17]
+    assert [dead["event"]["id"] for dead in await parked(database)] == [new_event(17).id]
+    letters = [delivery.event.id async for delivery in bus.history(f"{CREDENTIAL}.dlq", AT - timedelta(days=1))]
+    assert letters == [new_event(17).id]
+    await bus.stop()

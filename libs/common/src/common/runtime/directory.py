@@ -55,6 +55,11 @@ class IntegrationDirectory:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
+    @property
+    def settled(self) -> bool:
+        """Whether every integration announced so far is at hand as announced: only then is an absent one none."""
+        return self._task is not None and not self._stale
+
     async def get(self, tenant: str, integration_id: str) -> Integration:
         """The newest copy; raises SuiteError `integration.not-found`, or of the call when there is no copy at all."""
         copy = self._copies.get(integration_id)

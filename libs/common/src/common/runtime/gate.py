@@ -6,6 +6,7 @@ meets, and who may call it, comes from the modules' access rows; a path without 
 
 from __future__ import annotations
 
+import email.utils
 import logging
 import re
 from collections.abc import Sequence
@@ -86,7 +87,7 @@ class Gate:
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id
         started = self._clock.monotonic()
-        response = _Response(send, request_id)
+        response = _Response(send, request_id, self._clock)
         with self._telemetry.span(
             f"{scope['method']} {name}",
             kind=SpanKind.SERVER,
@@ -158,9 +159,10 @@ async def _answer(error: SuiteError, request_id: str, scope: Scope, receive: Rec
 class _Response:
     """Adds the headers that every response carries, and remembers the status."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, clock: Clock) -> None:
         self._send = send
         self._request_id = request_id
+        self._clock = clock
         self.traceparent = ""
         self.status = 500
         self.started = False
@@ -171,6 +173,7 @@ class _Response:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self._request_id
+            headers.setdefault("date", email.utils.format_datetime(self._clock.now(), usegmt=True))
             headers.setdefault("cache-control", "no-store")
             headers.setdefault("x-content-type-options", "nosniff")
             if self.traceparent:

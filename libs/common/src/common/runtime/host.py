@@ -73,7 +73,9 @@ class Host:
             for module in modules
         }
         self._relays = {
-            module.name: Relay(module.database, runtime.bus, Leases(module.database, runtime.clock, runtime.ids), runtime.clock)
+            module.name: Relay(
+                module.database, runtime.bus, Leases(module.database, runtime.clock, runtime.ids), runtime.clock
+            )
             for module in modules
             if module.database is not None
         }
@@ -99,11 +101,14 @@ class Host:
         for module in self.modules:
             base = f"{module.prefix}/v1"
             app.include_router(module.router, prefix=base)
-            app.include_router(stream_router(self.runtime, module.name, self._hubs[module.name], module.name), prefix=base)
+            app.include_router(
+                stream_router(self.runtime, module.name, self._hubs[module.name], module.name), prefix=base
+            )
             rows = [*module.access, *CHASSIS_ACCESS]
             if module.database is not None:
                 app.include_router(
-                    database_router(self.runtime, module.database, self._consumers[module.name], module.name), prefix=base
+                    database_router(self.runtime, module.database, self._consumers[module.name], module.name),
+                    prefix=base,
                 )
                 rows += DATABASE_ACCESS
             access |= {(row.method, base + row.path): (row, module) for row in rows}
@@ -127,7 +132,14 @@ class Host:
                 allow_origins=list(self.runtime.settings.cors_origins),
                 allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
                 allow_headers=["Authorization", "Content-Type", "If-Match", "Idempotency-Key", "traceparent"],
-                expose_headers=["ETag", "Location", "x-request-id", "traceparent", "Retry-After", "Idempotency-Replayed"],
+                expose_headers=[
+                    "ETag",
+                    "Location",
+                    "x-request-id",
+                    "traceparent",
+                    "Retry-After",
+                    "Idempotency-Replayed",
+                ],
                 max_age=600,
             )
         self.runtime.peers.attach({module.name: app for module in self.modules})
@@ -157,10 +169,18 @@ class Host:
         @app.get("/docs", summary="API documentation", tags=["process"])
         async def docs() -> HTMLResponse:
             """The same, to read."""
-            return HTMLResponse(reference_page(app.openapi()), headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
+            return HTMLResponse(
+                reference_page(app.openapi()),
+                headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+            )
 
     def _module_readiness(self, app: FastAPI, module: Module) -> None:
-        @app.get(f"{module.prefix}/readyz", summary=f"Readiness of {module.name}", tags=["process"], name=f"readyz-{module.name}")
+        @app.get(
+            f"{module.prefix}/readyz",
+            summary=f"Readiness of {module.name}",
+            tags=["process"],
+            name=f"readyz-{module.name}",
+        )
         async def readyz() -> JSONResponse:
             return ready_response(await self.reasons(), module.name)
 
@@ -262,13 +282,13 @@ class Host:
         def memory(_: CallbackOptions) -> Iterator[Observation]:
             yield Observation(resident_bytes())
 
-        meter.create_observable_gauge("practice_studio.outbox.age", [ages], unit="s", description="Age of the oldest unpublished event")
+        meter.create_observable_gauge(
+            "practice_studio.outbox.age", [ages], unit="s", description="Age of the oldest unpublished event"
+        )
         meter.create_observable_gauge("process.memory.usage", [memory], unit="By", description="Resident memory")
 
 
-def guarded_routes(
-    app: FastAPI, access: dict[tuple[str, str], tuple[Access, Module | None]]
-) -> list[GuardedRoute]:
+def guarded_routes(app: FastAPI, access: dict[tuple[str, str], tuple[Access, Module | None]]) -> list[GuardedRoute]:
     """One guarded row per route, in the framework's order; raises RuntimeError for a route without a row, or the reverse."""
     routes: list[GuardedRoute] = []
     for context in iter_route_contexts(app.routes):
@@ -329,6 +349,7 @@ async def serve(host: Host, claimed: socket.socket, *, ready: Callable[[], Await
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                date_header=False,  # the gate's: a module may answer with a clock of its own (the simulator's skewed one)
                 timeout_graceful_shutdown=int(settings.stop_timeout_s),
                 h11_max_incomplete_event_size=64 * 1024,
             )

@@ -23,7 +23,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -33,12 +33,10 @@ from common.models.errors import SuiteError
 from common.models.events import DEAD_LETTER_SUFFIX, TOPICS, Event
 from common.models.paging import Page, decode_cursor, encode_cursor
 from common.runtime import outbox
+from common.runtime.bus import Bus, Consumption, Delivery
 from common.runtime.database import Database, database_of, is_gone
 from common.runtime.event_text import event_text, parse_event
 from common.runtime.tables import INBOX, PARKED
-
-if TYPE_CHECKING:
-    from common.runtime.bus import Bus, Consumption, Delivery
 
 BATCH_EVENTS_MAX: Final = 500
 ATTEMPTS_MAX: Final = 3

@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sqlalchemy import bindparam, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,14 +20,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from common.models.clock import Clock
 from common.models.errors import SuiteError
 from common.models.events import Event
+from common.runtime.bus import Bus
 from common.runtime.columns import UtcInstant
 from common.runtime.database import Database, database_of
 from common.runtime.event_text import event_text, parse_event
 from common.runtime.leases import TTL_S, Lease, Leases
 from common.runtime.tables import OUTBOX
-
-if TYPE_CHECKING:
-    from common.runtime.bus import Bus
 
 LEASE_NAME: Final = "relay"
 BATCH_EVENTS_MAX: Final = 1_000

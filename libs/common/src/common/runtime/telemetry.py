@@ -43,6 +43,8 @@ class Telemetry:
     def __init__(self, settings: RuntimeSettings, *, service: str, replica: str, exporter: SpanExporter | None = None) -> None:
         resource = Resource.create({"service.name": service, "service.instance.id": replica})
         self.registry = CollectorRegistry()
+        self.recording = exporter is not None or settings.telemetry_exporter != "none"
+        """Whether anybody gets to see spans; the hottest paths make none otherwise."""
         self._tracers = TracerProvider(resource=resource)
         readers: list[MetricReader] = [PrometheusMetricReader(registry=self.registry)]
         if exporter is not None:

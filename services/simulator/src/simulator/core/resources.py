@@ -21,8 +21,8 @@ _IDENTIFIER_TYPE: Final = "http://terminology.hl7.org/CodeSystem/v2-0203"
 
 
 def instant(value: datetime) -> str:
-    """Whole seconds in UTC, as Epic writes them."""
-    return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+    """An instant in UTC to the whole second, as Epic writes it."""
+    return value.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def patient_resource(practice: Practice, patient: Patient) -> dict[str, Any]:
@@ -119,6 +119,7 @@ def location_resource(row: Location) -> dict[str, Any]:
 def appointment_resource(practice: Practice, row: Appointment, patient: Patient, now: datetime) -> dict[str, Any]:
     """R4 Appointment with patient, practitioner and location as participants."""
     code, display = row.visit_type
+    start, end = instant(row.start), instant(row.end)
     doctor, place = practice.practitioners[row.practitioner], practice.locations[row.location]
     actors = (
         ("Patient", patient.id, " ".join((*patient.given, patient.family))),
@@ -138,8 +139,8 @@ def appointment_resource(practice: Practice, row: Appointment, patient: Patient,
     if row.reason:
         resource["reasonCode"] = [{"text": row.reason}]
     return resource | {
-        "start": instant(row.start),
-        "end": instant(row.end),
+        "start": start,
+        "end": end,
         "minutesDuration": row.minutes,
         "created": instant(row.created),
         "participant": [
@@ -147,7 +148,7 @@ def appointment_resource(practice: Practice, row: Appointment, patient: Patient,
                 "actor": {"reference": f"{kind}/{actor}", "type": kind, "display": name},
                 "required": "required",
                 "status": "accepted",
-                "period": {"start": instant(row.start), "end": instant(row.end)},
+                "period": {"start": start, "end": end},
             }
             for kind, actor, name in actors
         ],

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -101,28 +102,31 @@ def _appointments(chart: Chart, parameters: Parameters, now: datetime) -> list[M
     if not any((wanted["_id"], wanted["patient"], _values(parameters, "identifier"), parameters.get("date"))):
         raise SearchRefusedError("parameter-missing")
     window = date_window(parameters.get("date", ()), chart.practice.zone, now)
-    numbers = {value.rpartition("|")[2] for value in _values(parameters, "identifier")}
+    wanted["csn"] = [value.rpartition("|")[2] for value in _values(parameters, "identifier")]
+    # Only what was asked for is looked at: a window is often all there is.
+    checks: list[tuple[Callable[[Appointment], str], frozenset[str]]] = [
+        (_attribute(name, now), frozenset(values)) for name, values in wanted.items() if values
+    ]
 
     def fits(row: Appointment) -> bool:
-        return (
-            window.low <= row.start < window.high
-            and (not numbers or row.csn in numbers)
-            and (not wanted["_id"] or row.id in wanted["_id"])
-            and (not wanted["patient"] or row.patient in wanted["patient"])
-            and (not wanted["practitioner"] or row.practitioner in wanted["practitioner"])
-            and (not wanted["location"] or row.location in wanted["location"])
-            and (not wanted["status"] or row.status_at(now) in wanted["status"])
-        )
-
-    def maker(row: Appointment) -> Maker:
-        patient = chart.patient(row.patient)
-        assert patient is not None
-        return partial(appointment_resource, chart.practice, row, patient, now)
+        return window.low <= row.start < window.high and all(get(row) in values for get, values in checks)
 
     if window.low >= window.high:
         return []
     days = (chart.local_day(window.low), chart.local_day(window.high - timedelta(microseconds=1)))
-    return [maker(row) for row in chart.appointments(*days) if fits(row)]
+    return [partial(_appointment_of, chart, row, now) for row in chart.appointments(*days) if fits(row)]
+
+
+def _appointment_of(chart: Chart, row: Appointment, now: datetime) -> dict[str, Any]:
+    patient = chart.patient(row.patient)
+    assert patient is not None
+    return appointment_resource(chart.practice, row, patient, now)
+
+
+def _attribute(name: str, now: datetime) -> Callable[[Appointment], str]:
+    if name == "status":
+        return lambda row: row.status_at(now)
+    return attrgetter("id" if name == "_id" else name)
 
 
 def _patients(chart: Chart, parameters: Parameters, _: datetime) -> list[Maker]:

@@ -25,6 +25,9 @@ def _children(element: dict[str, Any]) -> str:
 
 
 def _element(name: str, value: Any) -> str:
+    if name == "extension" and isinstance(value, dict):  # an extension's url is an attribute, all else are elements
+        inner = _children({key: item for key, item in value.items() if key != "url"})
+        return f"<extension url={quoteattr(value['url'])}>{inner}</extension>"
     if isinstance(value, dict):
         inner = _children(value)
         if "resourceType" in value:  # a resource inside another stands in an element of its own type

@@ -1,0 +1,1 @@
+"""Integrations, credential vault, token broker, tenants and their keys."""

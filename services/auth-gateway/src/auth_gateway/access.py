@@ -1,0 +1,40 @@
+"""Who may call auth-gateway: one row per route."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from common.models.access import ANY_ROLE, CONFIGURE, OPERATE, PLATFORM, READ_STATE, SERVICES, Access
+
+_INTEGRATION: Final = "/integrations/{integration_id}"
+_CHANNEL: Final = _INTEGRATION + "/channels/{name}"
+_CREDENTIAL: Final = _INTEGRATION + "/credentials/{name}"
+
+ACCESS: Final = (
+    Access("GET", "/me", ANY_ROLE),
+    Access("POST", "/token", frozenset(), "authenticates by the service assertion in its form (RFC 8693)"),
+    Access("GET", "/issuer/jwks.json", frozenset(), "public keys of the suite's own tokens"),
+    Access("POST", "/issuer:rotate", PLATFORM),
+    Access(
+        "GET", "/tenants/{tenant_id}/jwks.json", frozenset(), "public keys of a practice's client, read by its vendors"
+    ),
+    Access("GET", "/tenants/{tenant_id}/keys", SERVICES),
+    Access("POST", "/tenants", PLATFORM),
+    Access("GET", "/tenants", PLATFORM),
+    Access("POST", "/integrations", CONFIGURE),
+    Access("GET", "/integrations", READ_STATE),
+    Access("GET", _INTEGRATION, READ_STATE),
+    Access("PATCH", _INTEGRATION, CONFIGURE),
+    Access("POST", _INTEGRATION + ":pause", OPERATE),
+    Access("POST", _INTEGRATION + ":resume", OPERATE),
+    Access("PUT", _CHANNEL, CONFIGURE),
+    Access("GET", _CHANNEL, READ_STATE),
+    Access("DELETE", _CHANNEL, CONFIGURE),
+    Access("GET", _INTEGRATION + "/credentials", READ_STATE),
+    Access("PUT", _CREDENTIAL, CONFIGURE),
+    Access("GET", _CREDENTIAL, READ_STATE),
+    Access("DELETE", _CREDENTIAL, CONFIGURE),
+    Access("POST", _CREDENTIAL + ":test", OPERATE),
+    Access("POST", _CREDENTIAL + ":refresh", OPERATE),
+    Access("POST", _CREDENTIAL + ":token", SERVICES),
+)

@@ -1,0 +1,1 @@
+"""Tables, signing and clients of auth-gateway."""

@@ -1,0 +1,181 @@
+"""Tenants, their data keys and their signing keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import orjson
+from joserfc import jwt
+from joserfc.jwk import ECKey, RSAKey
+from pms.smart import assertion_header
+from sqlalchemy import Table, delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from auth_gateway.adapters.tables import AssertionRow, SigningKeyRow, TenantKeyRow, TenantRow
+from auth_gateway.ports import Tenant
+from common.models.clock import Clock
+from common.models.errors import SuiteError
+from common.runtime import audit
+from common.runtime.authentication import Caller
+from common.runtime.database import Database
+from common.runtime.keyring import (
+    PLATFORM,
+    KeyEncryptionKey,
+    TenantKeys,
+    WrappedKey,
+    WrappedKeyRing,
+    new_wrapped_key,
+    tenant_keys,
+)
+
+_TENANT: Final[Table] = TenantRow.__table__  # type: ignore[attr-defined]
+_KEY: Final[Table] = TenantKeyRow.__table__  # type: ignore[attr-defined]
+_SIGNING: Final[Table] = SigningKeyRow.__table__  # type: ignore[attr-defined]
+_ASSERTION: Final[Table] = AssertionRow.__table__  # type: ignore[attr-defined]
+ISSUER_ALGORITHM: Final = "ES256"
+_RSA_BITS: Final = 2048
+CLIENT_ALGORITHMS: Final = ("RS384", "ES384")
+
+
+class SqlTenantStore:
+    """`Tenants`, and the `KeySource` of this service's own key ring."""
+
+    def __init__(self, database: Database, kek: KeyEncryptionKey, clock: Clock) -> None:
+        self._database = database
+        self._kek = kek
+        self._clock = clock
+        self.keyring = WrappedKeyRing(kek, self)
+
+    async def add(self, caller: Caller, tenant: Tenant) -> Tenant:
+        async with self._database.write() as session:
+            present = (await session.execute(select(_TENANT).where(_TENANT.c.id == tenant.id))).mappings().first()
+            if present is not None:
+                return _tenant(present)
+            await session.execute(
+                insert(_TENANT).values(id=tenant.id, name=tenant.name, state=tenant.state, created_at=tenant.created_at)
+            )
+            keys = await self._new_data_key(session, tenant.id)
+            for algorithm in CLIENT_ALGORITHMS:
+                await self._new_signing_key(session, tenant.id, keys, algorithm)
+            await audit.record(
+                session, audit.Audit(action="tenant.created", subject=tenant.id, caller=caller, time=self._clock.now())
+            )
+        return tenant
+
+    async def list(self) -> Sequence[Tenant]:
+        async with self._database.read() as session:
+            rows = (await session.execute(select(_TENANT).order_by(_TENANT.c.created_at, _TENANT.c.id))).mappings()
+            return [_tenant(row) for row in rows]
+
+    async def wrapped(self, tenant: str) -> Sequence[WrappedKey]:
+        async with self._database.read() as session:
+            rows = (
+                await session.execute(select(_KEY).where(_KEY.c.tenant == tenant).order_by(_KEY.c.version))
+            ).mappings()
+            return [WrappedKey(row["version"], row["wrapped"]) for row in rows]
+
+    async def jwks(self, tenant: str) -> dict[str, Any]:
+        statement = (
+            select(_SIGNING.c.public).where(_SIGNING.c.tenant == tenant).order_by(_SIGNING.c.created_at, _SIGNING.c.kid)
+        )
+        async with self._database.read() as session:
+            keys = list((await session.execute(statement)).scalars())
+        if not keys:
+            raise SuiteError("tenant.not-found")
+        return {"keys": keys}
+
+    async def signer(self, tenant: str, algorithm: str) -> Callable[[dict[str, Any]], str]:
+        key = await self._private(tenant, algorithm)
+
+        def sign(claims: dict[str, Any]) -> str:
+            return jwt.encode(assertion_header(algorithm, str(key.kid)), claims, key, algorithms=[algorithm])
+
+        return sign
+
+    async def ensure_platform(self) -> None:
+        """The suite's own data key and issuer key, made at the first start."""
+        async with self._database.write() as session:
+            held = (await session.execute(select(_KEY).where(_KEY.c.tenant == PLATFORM))).first()
+            if held is None:
+                keys = await self._new_data_key(session, PLATFORM)
+                await self._new_signing_key(session, PLATFORM, keys, ISSUER_ALGORITHM)
+
+    async def rotate_issuer(self, caller: Caller) -> None:
+        """A new issuer key; tokens of the old one are refused as soon as the key sets in memory are fetched again."""
+        keys = await self.keyring.tenant(PLATFORM)
+        async with self._database.write() as session:
+            await session.execute(delete(_SIGNING).where(_SIGNING.c.tenant == PLATFORM))
+            await self._new_signing_key(session, PLATFORM, keys, ISSUER_ALGORITHM)
+            await audit.record(
+                session, audit.Audit(action="issuer.rotated", subject="issuer", caller=caller, time=self._clock.now())
+            )
+
+    async def issue(self, claims: dict[str, Any]) -> str:
+        """A token of the suite's issuer."""
+        key = await self._private(PLATFORM, ISSUER_ALGORITHM)
+        return jwt.encode(
+            {"alg": ISSUER_ALGORITHM, "kid": str(key.kid), "typ": "JWT"}, claims, key, algorithms=[ISSUER_ALGORITHM]
+        )
+
+    async def use_assertion(self, jti: str, expires_at: Any) -> bool:
+        """False when this assertion was used before."""
+        async with self._database.write() as session:
+            await session.execute(delete(_ASSERTION).where(_ASSERTION.c.expires_at < self._clock.now()))
+            used = (await session.execute(select(_ASSERTION.c.jti).where(_ASSERTION.c.jti == jti))).first()
+            if used is None:
+                await session.execute(insert(_ASSERTION).values(jti=jti, expires_at=expires_at))
+            return used is None
+
+    async def exists(self, tenant: str) -> bool:
+        """Whether there is such a tenant, the platform itself included."""
+        if tenant == PLATFORM:
+            return True
+        async with self._database.read() as session:
+            return (await session.execute(select(_TENANT.c.id).where(_TENANT.c.id == tenant))).first() is not None
+
+    async def _new_data_key(self, session: AsyncSession, tenant: str) -> TenantKeys:
+        wrapped = new_wrapped_key(self._kek, tenant, 1)
+        await session.execute(insert(_KEY).values(tenant=tenant, version=wrapped.version, wrapped=wrapped.wrapped))
+        return tenant_keys(tenant, {wrapped.version: self._kek.unwrap(tenant, wrapped)})
+
+    async def _new_signing_key(self, session: AsyncSession, tenant: str, keys: TenantKeys, algorithm: str) -> None:
+        key = _generate(algorithm)
+        kid = key.thumbprint()
+        public = {**key.as_dict(private=False), "kid": kid, "use": "sig", "alg": algorithm}
+        private = orjson.dumps({**key.as_dict(private=True), "kid": kid, "alg": algorithm})
+        await session.execute(
+            insert(_SIGNING).values(
+                kid=kid,
+                tenant=tenant,
+                algorithm=algorithm,
+                public=public,
+                sealed_private=keys.seal(private, record=kid, field="private-key"),
+                created_at=self._clock.now(),
+            )
+        )
+
+    async def _private(self, tenant: str, algorithm: str) -> RSAKey | ECKey:
+        statement = (
+            select(_SIGNING)
+            .where(_SIGNING.c.tenant == tenant, _SIGNING.c.algorithm == algorithm)
+            .order_by(_SIGNING.c.created_at.desc())
+            .limit(1)
+        )
+        async with self._database.read() as session:
+            row = (await session.execute(statement)).mappings().first()
+        if row is None:
+            raise SuiteError("tenant.not-found")
+        keys = await self.keyring.tenant(tenant)
+        document = orjson.loads(keys.open(row["sealed_private"], record=row["kid"], field="private-key"))
+        return RSAKey.import_key(document) if document["kty"] == "RSA" else ECKey.import_key(document)
+
+
+def _generate(algorithm: str) -> RSAKey | ECKey:
+    if algorithm.startswith("RS"):
+        return RSAKey.generate_key(_RSA_BITS)
+    return ECKey.generate_key({"ES256": "P-256", "ES384": "P-384"}[algorithm])
+
+
+def _tenant(row: Any) -> Tenant:
+    return Tenant(row["id"], row["name"], row["state"], row["created_at"])

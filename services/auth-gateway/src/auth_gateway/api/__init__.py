@@ -1,0 +1,1 @@
+"""HTTP of auth-gateway, a file per resource."""

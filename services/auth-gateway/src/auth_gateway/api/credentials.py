@@ -1,0 +1,194 @@
+"""Credentials: put, Test Connection, Refresh Token, and the broker for services."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from auth_gateway.core.configuration import usable_url
+from auth_gateway.core.methods import METHODS, check_secret
+from auth_gateway.ports import AccessToken, Credential, Credentials, Integrations, TokenAnswer
+from auth_gateway.use_cases.obtain_token import error_of
+from common.models.clock import Clock, instant_text
+from common.models.errors import FieldError, SuiteError
+from common.models.identifiers import check_id
+from common.runtime.authentication import Caller, caller_of
+from common.runtime.http import etag, if_match, page_body
+
+Name = Annotated[str, Path(pattern="^[a-z][a-z0-9-]{0,62}$", description="lower case letters, digits and hyphens")]
+Who = Annotated[Caller, Depends(caller_of)]
+
+
+class CredentialBody(BaseModel):
+    """How the suite proves itself to the PMS. The secret is sealed and never comes back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    method: Literal["private_key_jwt", "client_secret_basic", "client_secret_post"]
+    client_id: str = Field(min_length=1, max_length=500, description="the client id the vendor gave")
+    token_url: str = Field(max_length=2000, description="the token endpoint")
+    scopes: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=100)
+    secret: SecretStr | None = Field(
+        default=None, max_length=4000, description="client secret; left out: the one before is kept"
+    )
+    secret_expires_at: datetime | None = Field(default=None, description="when the vendor says it expires")
+    algorithm: Literal["RS384", "ES384"] = Field(
+        default="RS384", description="private_key_jwt: how assertions are signed"
+    )
+    test_every_s: int = Field(
+        default=60, ge=10, le=86400, description="how often a token is asked for to see that it works"
+    )
+
+
+class TokenRequest(BaseModel):
+    """What a service says when it asks for a token."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rejected_token_sha256: str | None = Field(
+        default=None, pattern="^[0-9a-f]{64}$", description="the token that the PMS has just refused"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """The use cases behind the verbs."""
+
+    test: Callable[[str, str, str], Awaitable[dict[str, Any]]]
+    refresh: Callable[[str, str, str, str], Awaitable[tuple[Credential, TokenAnswer]]]
+    token: Callable[[str, str, str, str | None], Awaitable[AccessToken]]
+
+
+def router(integrations: Integrations, credentials: Credentials, actions: Actions, clock: Clock) -> APIRouter:
+    """The routes; paths begin after /auth/v1."""
+    api = APIRouter(tags=["auth-gateway: Credentials"])
+    _resource(api, integrations, credentials, clock)
+    _verbs(api, actions)
+    return api
+
+
+def _resource(api: APIRouter, integrations: Integrations, credentials: Credentials, clock: Clock) -> None:
+    @api.get("/integrations/{integration_id}/credentials", summary="Credentials of a PMS system")
+    async def list_credentials(integration_id: str, caller: Who) -> dict[str, Any]:
+        """All credentials, without secrets."""
+        await integrations.get(caller.tenant, check_id(integration_id, "int"))
+        return page_body([_json(row) for row in await credentials.list(caller.tenant, integration_id)], None)
+
+    @api.put("/integrations/{integration_id}/credentials/{name}", summary="Put a credential")
+    async def put(
+        integration_id: str, name: Name, body: CredentialBody, request: Request, response: Response, caller: Who
+    ) -> dict[str, Any]:
+        """Adds the credential, or replaces it (then If-Match with its ETag)."""
+        await integrations.get(caller.tenant, check_id(integration_id, "int"))
+        present = {row.name: row for row in await credentials.list(caller.tenant, integration_id)}.get(name)
+        if present is not None:
+            if_match(request, present.version)
+        _check(body, kept=present is not None and present.secret_set)
+        credential = Credential(
+            tenant=caller.tenant,
+            integration_id=integration_id,
+            name=name,
+            method=body.method,
+            client_id=body.client_id,
+            token_url=body.token_url,
+            scopes=tuple(body.scopes),
+            algorithm=body.algorithm,
+            test_every_s=body.test_every_s,
+            secret_set=body.secret is not None,
+            secret_expires_at=body.secret_expires_at,
+            changed_at=clock.now(),
+            version=present.version if present else 0,
+        )
+        kept = await credentials.put(caller, credential, body.secret.get_secret_value() if body.secret else None)
+        response.headers["ETag"] = etag(kept.version)
+        return _json(kept)
+
+    @api.get("/integrations/{integration_id}/credentials/{name}", summary="One credential")
+    async def read(integration_id: str, name: Name, response: Response, caller: Who) -> dict[str, Any]:
+        """Without its secret; with the state of its token."""
+        credential = await credentials.get(caller.tenant, check_id(integration_id, "int"), name)
+        response.headers["ETag"] = etag(credential.version)
+        return _json(credential)
+
+    @api.delete("/integrations/{integration_id}/credentials/{name}", status_code=204, summary="Remove a credential")
+    async def remove(integration_id: str, name: Name, request: Request, caller: Who) -> None:
+        """Its secret and token are deleted with it."""
+        credential = await credentials.get(caller.tenant, check_id(integration_id, "int"), name)
+        if_match(request, credential.version)
+        await credentials.remove(caller, credential)
+
+
+def _verbs(api: APIRouter, actions: Actions) -> None:
+    @api.post("/integrations/{integration_id}/credentials/{name}:test", summary="Test Connection")
+    async def test(integration_id: str, name: Name, caller: Who) -> dict[str, Any]:
+        """DNS, TCP, TLS, HTTP, clock, token and metadata, each with evidence, likely cause and next step."""
+        return await actions.test(caller.tenant, check_id(integration_id, "int"), name)
+
+    @api.post("/integrations/{integration_id}/credentials/{name}:refresh", summary="Refresh Token")
+    async def refresh(integration_id: str, name: Name, caller: Who) -> dict[str, Any]:
+        """A new access token, now; the token itself is not shown."""
+        _, answer = await actions.refresh(caller.tenant, check_id(integration_id, "int"), name, "person")
+        if answer.token is None:
+            raise error_of(answer)
+        return {
+            "expires_at": instant_text(answer.token.expires_at),
+            "scope": answer.token.scope,
+            "token_type": answer.token.token_type,
+        }
+
+    @api.post(
+        "/integrations/{integration_id}/credentials/{name}:token", summary="A short-lived access token (services)"
+    )
+    async def token(integration_id: str, name: Name, body: TokenRequest, caller: Who) -> dict[str, Any]:
+        """From the cache, or refreshed by one replica for all."""
+        found = await actions.token(caller.tenant, check_id(integration_id, "int"), name, body.rejected_token_sha256)
+        return {
+            "access_token": found.access_token,
+            "token_type": found.token_type,
+            "expires_at": instant_text(found.expires_at),
+            "scope": found.scope,
+        }
+
+
+def _check(body: CredentialBody, *, kept: bool) -> None:
+    if not usable_url(body.token_url):
+        expected = "Expected an http or https URL without user, query or fragment."
+        raise SuiteError("request.invalid", fields=[FieldError("/token_url", "url", expected)])
+    if body.secret_expires_at is not None and body.secret_expires_at.tzinfo is None:
+        raise SuiteError(
+            "request.invalid",
+            fields=[FieldError("/secret_expires_at", "time_zone", "Expected an instant with an offset.")],
+        )
+    check_secret(METHODS[body.method], given=body.secret is not None, kept=kept)
+
+
+def _json(credential: Credential) -> dict[str, Any]:
+    state = credential.token
+    instants = {
+        "secret_expires_at": credential.secret_expires_at,
+        "changed_at": credential.changed_at,
+        "tested_at": credential.tested_at,
+    }
+    return {
+        "integration_id": credential.integration_id,
+        "name": credential.name,
+        "method": credential.method,
+        "client_id": credential.client_id,
+        "token_url": credential.token_url,
+        "scopes": list(credential.scopes),
+        "algorithm": credential.algorithm,
+        "test_every_s": credential.test_every_s,
+        "secret_set": credential.secret_set,
+        "version": credential.version,
+        **{name: instant_text(value) if value else None for name, value in instants.items()},
+        "token": {
+            "expires_at": instant_text(state.expires_at) if state.expires_at else None,
+            "failures": state.failures,
+            "error_code": state.error_code,
+        },
+    }

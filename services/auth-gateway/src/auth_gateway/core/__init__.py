@@ -1,0 +1,1 @@
+"""Sans-IO decisions of auth-gateway."""

@@ -1,0 +1,67 @@
+"""When a token is asked for again, and when asking must wait.
+
+A token is used until a share of its life is over, then one replica asks for the next one; while the provider is away the
+old one is used to its end. A refusal (`invalid_client`, …) stops asking for a while that doubles up to a minute, so that a
+dead credential is not hammered; a person's Test Connection or Refresh Token always asks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+BACKOFF_S_MIN: Final = 1.0
+BACKOFF_S_MAX: Final = 60.0
+USABLE_MARGIN: Final = timedelta(seconds=5)
+
+
+class Decision(StrEnum):
+    """What to do with a request for a token."""
+
+    USE = "use"
+    REFRESH_IF_FREE = "refresh-if-free"
+    REFRESH = "refresh"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenState:
+    """A credential's token as it stands. `failures` counts in a row; `retry_at` is when asking is allowed again."""
+
+    obtained_at: datetime | None = None
+    expires_at: datetime | None = None
+    failures: int = 0
+    retry_at: datetime | None = None
+    error_code: str | None = None
+    token_sha256: str | None = field(default=None, repr=False)
+
+
+def decide(
+    state: TokenState, now: datetime, *, share: float, jitter: float, rejected_sha256: str | None = None
+) -> Decision:
+    """The decision for a caller. `jitter` in [0, 1) moves the moment of refreshing up to a tenth of the life earlier."""
+    waiting = state.retry_at is not None and now < state.retry_at
+    usable = state.expires_at is not None and now < state.expires_at - USABLE_MARGIN
+    if usable and rejected_sha256 is not None and rejected_sha256 == state.token_sha256:
+        return Decision.REFUSE if waiting else Decision.REFRESH
+    if not usable:
+        return Decision.REFUSE if waiting else Decision.REFRESH
+    assert state.expires_at is not None
+    assert state.obtained_at is not None
+    life = state.expires_at - state.obtained_at
+    if now >= state.obtained_at + life * (share - jitter / 10) and not waiting:
+        return Decision.REFRESH_IF_FREE
+    return Decision.USE
+
+
+def after_failure(
+    state: TokenState, error_code: str, now: datetime, *, retry_after_s: float | None = None
+) -> TokenState:
+    """The state after a failed request: the old token stays, the next attempt waits."""
+    failures = state.failures + 1
+    pause_s = max(min(BACKOFF_S_MIN * 2.0 ** (failures - 1), BACKOFF_S_MAX), min(retry_after_s or 0.0, BACKOFF_S_MAX))
+    return TokenState(
+        state.obtained_at, state.expires_at, failures, now + timedelta(seconds=pause_s), error_code, state.token_sha256
+    )

@@ -1,0 +1,1 @@
+"""Schema of auth-gateway (Alembic, forward only: expand, then contract)."""

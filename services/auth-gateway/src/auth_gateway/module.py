@@ -1,0 +1,97 @@
+"""Wiring of auth-gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from fastapi import APIRouter
+
+from auth_gateway.access import ACCESS
+from auth_gateway.adapters.credential_store import SqlCredentialStore
+from auth_gateway.adapters.integration_store import SqlIntegrationStore
+from auth_gateway.adapters.prober import NetworkProber
+from auth_gateway.adapters.tables import Base
+from auth_gateway.adapters.tenant_store import SqlTenantStore
+from auth_gateway.adapters.token_endpoint import HttpTokenEndpoint
+from auth_gateway.api import credentials as credentials_api
+from auth_gateway.api import integrations as integrations_api
+from auth_gateway.api import platform as platform_api
+from auth_gateway.consumers import SUBSCRIPTIONS
+from auth_gateway.settings import AuthGatewaySettings
+from auth_gateway.use_cases.issue_token import issue_token
+from auth_gateway.use_cases.obtain_token import Broker, obtain_token, refresh_token
+from auth_gateway.use_cases.test_credential import test_credential
+from auth_gateway.use_cases.watch_credentials import watch_credentials
+from common.runtime.authentication import verify_service_assertion
+from common.runtime.leases import Leases
+from common.runtime.module import Module
+from common.runtime.runtime import Runtime
+from common.runtime.settings import load
+
+
+def build(runtime: Runtime) -> Module:
+    """The auth-gateway module on a runtime."""
+    settings = load(AuthGatewaySettings)
+    clock, ids = runtime.clock, runtime.ids
+    database = runtime.database("auth-gateway", Base.metadata, Path(__file__).parent / "migrations")
+    leases = Leases(database, clock, ids)
+    tenants = SqlTenantStore(database, runtime.kek, clock)
+    integrations = SqlIntegrationStore(database, clock, ids, runtime.source("auth-gateway"))
+    credentials = SqlCredentialStore(database, tenants.keyring, leases, clock, ids, runtime.source("auth-gateway"))
+    broker = Broker(
+        credentials,
+        tenants,
+        HttpTokenEndpoint(runtime.outbound, clock, settings.token_timeout_s),
+        leases,
+        clock,
+        ids,
+        settings.refresh_at_share,
+    )
+    prober = NetworkProber(runtime.outbound, clock)
+
+    async def test(tenant: str, integration_id: str, name: str) -> dict[str, object]:
+        jwks_url = f"{runtime.settings.base_url}/auth/v1/tenants/{tenant}/jwks.json"
+        return await test_credential(broker, integrations, prober, tenant, integration_id, name, jwks_url=jwks_url)
+
+    issue = partial(
+        issue_token,
+        store=tenants,
+        verify=lambda assertion, now: verify_service_assertion(assertion, runtime.kek, now),
+        issuer=runtime.settings.issuer,
+        service_life_s=settings.service_token_life_s,
+        clock=clock,
+        ids=ids,
+    )
+    router = APIRouter()
+    router.include_router(platform_api.router(tenants, tenants, issue, clock, ids))
+    router.include_router(integrations_api.router(integrations, clock, ids))
+    actions = credentials_api.Actions(test, partial(refresh_token, broker), partial(obtain_token, broker))
+    router.include_router(credentials_api.router(integrations, credentials, actions, clock))
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        await tenants.ensure_platform()
+        watching = asyncio.create_task(
+            leases.run_while_held("auth-gateway.watch", lambda: watch_credentials(broker, settings.watch_every_s)),
+            name="auth-gateway-watch",
+        )
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    return Module(
+        name="auth-gateway",
+        prefix="/auth",
+        router=router,
+        access=ACCESS,
+        database=database,
+        subscriptions=SUBSCRIPTIONS,
+        lifespan=lifespan,
+        stream_topics=("ps.credential.v1", "ps.integration.changed.v1"),
+    )

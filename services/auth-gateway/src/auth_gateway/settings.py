@@ -1,0 +1,27 @@
+"""Settings of auth-gateway."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from common.runtime.settings import ServiceSettings
+
+
+class AuthGatewaySettings(ServiceSettings):
+    """Prefix `PS_AUTH_`."""
+
+    model_config = SettingsConfigDict(env_prefix="PS_AUTH_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    token_timeout_s: float = Field(
+        default=10.0, gt=0, le=60, description="how long a PMS's token endpoint may take to answer"
+    )
+    refresh_at_share: float = Field(
+        default=0.8, gt=0, lt=1, description="share of a token's life after which a new one is asked for"
+    )
+    service_token_life_s: int = Field(
+        default=300, ge=30, le=3600, description="life of the tokens that services act with"
+    )
+    watch_every_s: float = Field(
+        default=1.0, gt=0, le=60, description="how often it is looked which credentials are due for their test"
+    )

@@ -1,0 +1,1 @@
+"""What auth-gateway does, a file per verb."""

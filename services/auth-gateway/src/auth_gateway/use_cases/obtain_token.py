@@ -1,0 +1,155 @@
+"""Give a short-lived access token to a service: from the cache, or from the provider by one refresher at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from auth_gateway.core.methods import METHODS, MethodInput
+from auth_gateway.core.refresh import Decision, TokenState, after_failure, decide
+from auth_gateway.ports import AccessToken, Credential, Credentials, SingleFlight, Tenants, TokenAnswer, TokenEndpoint
+from common.models.clock import Clock, Ids, instant_text
+from common.models.errors import SuiteError
+
+REFRESH_TTL_S: Final = 20.0
+WAIT_S: Final = 0.1
+WAIT_TURNS_MAX: Final = 150
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """What obtaining a token needs."""
+
+    credentials: Credentials
+    tenants: Tenants
+    endpoint: TokenEndpoint
+    flight: SingleFlight
+    clock: Clock
+    ids: Ids
+    share: float
+
+
+async def obtain_token(
+    broker: Broker, tenant: str, integration_id: str, name: str, rejected_sha256: str | None
+) -> AccessToken:
+    """A usable token. Raises SuiteError `credential.not-found`, `credential.rejected` or `credential.refresh-failed`.
+
+    `rejected_sha256`: the token that the PMS has just refused; a newer one is given or asked for.
+    """
+    for _ in range(WAIT_TURNS_MAX):
+        credential = await broker.credentials.get(tenant, integration_id, name)
+        decision = decide(
+            credential.token,
+            broker.clock.now(),
+            share=broker.share,
+            jitter=broker.ids.fraction(),
+            rejected_sha256=rejected_sha256,
+        )
+        if decision is Decision.REFUSE:
+            raise refused(credential.token)
+        if decision is Decision.USE:
+            return await in_hand(broker, credential)
+        async with broker.flight.hold(f"credential/{credential.record}", ttl_s=REFRESH_TTL_S) as lease:
+            if lease is not None:
+                again = await broker.credentials.get(tenant, integration_id, name)
+                if again.token != credential.token:
+                    continue  # somebody refreshed between our look and the lease
+                answer = await request_and_keep(broker, again, "refresh", lease)
+                if answer.token is not None:
+                    return answer.token
+                if decision is Decision.REFRESH_IF_FREE:
+                    return await in_hand(broker, again)  # the provider is away; the old one is used to its end
+                raise error_of(answer)
+        if decision is Decision.REFRESH_IF_FREE:
+            return await in_hand(broker, credential)
+        await asyncio.sleep(WAIT_S)
+    raise SuiteError("credential.refresh-failed", "Another replica has been refreshing for too long.")
+
+
+async def refresh_token(
+    broker: Broker, tenant: str, integration_id: str, name: str, trigger: str
+) -> tuple[Credential, TokenAnswer]:
+    """Ask for a new token now, whatever is in hand; the answer says how it ended."""
+    for _ in range(WAIT_TURNS_MAX):
+        async with broker.flight.hold(f"credential/{integration_id}/{name}", ttl_s=REFRESH_TTL_S) as lease:
+            if lease is not None:
+                credential = await broker.credentials.get(tenant, integration_id, name)
+                return credential, await request_and_keep(broker, credential, trigger, lease)
+        await asyncio.sleep(WAIT_S)
+    raise SuiteError("credential.refresh-failed", "Another replica has been refreshing for too long.")
+
+
+async def request_and_keep(broker: Broker, credential: Credential, trigger: str, lease: Any) -> TokenAnswer:
+    """One token request, outside any transaction, and its result kept under the lease's fencing number."""
+    method = METHODS[credential.method]
+    sign = await broker.tenants.signer(credential.tenant, credential.algorithm) if method.uses_our_key else _no_key
+    call = method.call(
+        MethodInput(
+            client_id=credential.client_id,
+            token_url=credential.token_url,
+            scopes=credential.scopes,
+            secret=await broker.credentials.secret(credential) if method.needs_secret else None,
+            now=broker.clock.now(),
+            jti=broker.ids.new("jti"),
+            sign=sign,
+        )
+    )
+    answer = await broker.endpoint.request(credential, call, "token")
+    if answer.token is not None:
+        state = TokenState(answer.obtained_at, answer.token.expires_at, token_sha256=sha256(answer.token.access_token))
+        kind = "ps.credential.refreshed"
+    else:
+        code = answer.error_code or "credential.refresh-failed"
+        state = after_failure(credential.token, code, broker.clock.now(), retry_after_s=answer.retry_after_s)
+        kind = "ps.credential.rejected" if answer.rejected else "ps.credential.refresh-failed"
+    await broker.credentials.keep(credential, state, answer.token, event_data(credential, answer, trigger), kind, lease)
+    return answer
+
+
+async def in_hand(broker: Broker, credential: Credential) -> AccessToken:
+    """The stored token; raises SuiteError `credential.refresh-failed` when it vanished meanwhile."""
+    token = await broker.credentials.token(credential)
+    if token is None:
+        raise SuiteError("credential.refresh-failed", "The credential was changed meanwhile; ask again.")
+    return token
+
+
+def error_of(answer: TokenAnswer) -> SuiteError:
+    """The failure that a caller sees."""
+    code = "credential.rejected" if answer.rejected else "credential.refresh-failed"
+    said = answer.oauth_error or answer.error_code or "no answer"
+    return SuiteError(code, f"The token endpoint answered: {said}.")
+
+
+def refused(state: TokenState) -> SuiteError:
+    """The failure while asking again has to wait."""
+    code = "credential.rejected" if state.error_code == "credential.rejected" else "credential.refresh-failed"
+    until = f" The next attempt is made from {instant_text(state.retry_at)} on." if state.retry_at else ""
+    return SuiteError(code, f"The last attempt failed ({state.error_code}).{until}")
+
+
+def event_data(credential: Credential, answer: TokenAnswer, trigger: str) -> dict[str, Any]:
+    """The data of a credential event."""
+    return {
+        "integration_id": credential.integration_id,
+        "credential": credential.name,
+        "method": credential.method,
+        "error_code": answer.error_code,
+        "fault": "peer" if answer.token is None else None,
+        "stage": "token",
+        "expires_at": instant_text(answer.token.expires_at) if answer.token else None,
+        "http_status": answer.http_status,
+        "clock_offset_ms": answer.clock_offset_ms,
+        "trigger": trigger,
+    }
+
+
+def sha256(token: str) -> str:
+    """How a service names a token that was refused, without sending it back."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _no_key(_: dict[str, Any]) -> str:
+    raise SuiteError("credential.unusable")

@@ -1,0 +1,323 @@
+"""The MLLP listener: sockets around `core.connection`, nothing else.
+
+Answers leave in the order their frames came. A connection that owes too many answers, or a store that holds too much,
+stops the reading; nothing is ever dropped. A peer that goes away while its message is being stored is forgotten
+without a word to the others of that commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol, cast
+
+from common.models.clock import Clock
+from common.models.errors import SuiteError
+from hl7_gateway.core.connection import Body, Connection, Cut, Event, Limits, Outside, Received, State, TooLarge
+
+BACKLOG: Final = 512
+SWEEP_S_MAX: Final = 1.0
+_SWEEPS_PER_TIMEOUT: Final = 4
+
+_log = logging.getLogger("hl7_gateway.listener")
+
+
+class Receiver(Protocol):
+    """Who takes the frames."""
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be read for now."""
+
+    def receive(self, body: bytes, peer: str, answered: Callable[[bytes], None]) -> None:
+        """One frame."""
+
+    def too_large(self, size_bytes: int, answered: Callable[[bytes], None]) -> None:
+        """A frame over the cap."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened on a listener since it started."""
+
+    connections: int = 0
+    connections_refused: int = 0
+    connections_idle: int = 0
+    connections_slow: int = 0
+    frames: int = 0
+    frames_too_large: int = 0
+    frames_cut: int = 0
+    bytes_received: int = 0
+    bytes_outside_frames: int = 0
+    answers_without_peer: int = 0
+    reading_paused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerLimits:
+    """What the listener admits; each connection has its own limits."""
+
+    connections_max: int
+    connection_waiting_messages_max: int
+    connection: Limits
+
+
+class MllpListener:
+    """One listening port."""
+
+    def __init__(self, host: str, port: int, receiver: Receiver, clock: Clock, limits: ListenerLimits) -> None:
+        self.host = host
+        self.port = port
+        self.counters = Counters()
+        self.limits = limits
+        self.receiver = receiver
+        self.clock = clock
+        self.open: set[_Protocol] = set()
+        self.paused: set[_Protocol] = set()
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._emptied = asyncio.Event()
+
+    async def start(self) -> None:
+        """Listen; raises SuiteError `start.port-in-use` naming address and port."""
+        loop = asyncio.get_running_loop()
+        try:
+            # No SO_REUSEPORT: two listeners on one port would share its peers by chance.
+            self._server = await loop.create_server(
+                lambda: _Protocol(self), self.host, self.port, backlog=BACKLOG, reuse_address=True
+            )
+        except OSError as error:
+            place = f"{self.host}:{self.port} (PS_HL7_LISTEN_PORT): {error.strerror or 'cannot be listened on'}"
+            raise SuiteError("start.port-in-use", place) from error
+        self.port = int(self._server.sockets[0].getsockname()[1])
+        self._sweeper = asyncio.create_task(self._sweep(), name="mllp-sweeper")
+        _log.info("listening for HL7", extra={"port": self.port})
+
+    async def stop(self, timeout_s: float) -> None:
+        """Accept no more, read the frames in hand to their end, answer what is owed, close."""
+        if self._server is None:
+            return
+        self._server.close()
+        for protocol in list(self.open):
+            protocol.stop()
+        if self.open:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._emptied.wait()
+        for protocol in list(self.open):
+            protocol.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        self._server = None
+
+    @property
+    def listening(self) -> bool:
+        """Whether peers can connect."""
+        return self._server is not None and self._server.is_serving()
+
+    def state(self) -> Mapping[str, Any]:
+        """For the API."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "state": "listening" if self.listening else "stopped",
+            "connections_open": len(self.open),
+            "counters": asdict(self.counters),
+        }
+
+    def opened(self, protocol: _Protocol) -> bool:
+        """Whether there is room for one more."""
+        if len(self.open) >= self.limits.connections_max:
+            self.counters.connections_refused += 1
+            _log.warning("connection refused: too many", extra={"limit": self.limits.connections_max})
+            return False
+        self.counters.connections += 1
+        self.open.add(protocol)
+        self._emptied.clear()
+        return True
+
+    def closed(self, protocol: _Protocol) -> None:
+        """It is gone."""
+        self.open.discard(protocol)
+        self.paused.discard(protocol)
+        if not self.open:
+            self._emptied.set()
+
+    def room(self) -> None:
+        """Something was answered: who waits to read may go on."""
+        if self.paused and not self.receiver.full:
+            for protocol in list(self.paused):
+                protocol.resume()
+
+    async def _sweep(self) -> None:
+        """Look at every connection's deadlines; a timer each would be set anew with every message."""
+        limits = self.limits.connection
+        every_s = min(SWEEP_S_MAX, min(limits.frame_timeout_s, limits.idle_timeout_s) / _SWEEPS_PER_TIMEOUT)
+        while True:
+            await asyncio.sleep(every_s)
+            now = self.clock.monotonic()
+            for protocol in list(self.open):
+                protocol.check_time(now)
+
+
+class _Protocol(asyncio.Protocol):
+    """One socket."""
+
+    __slots__ = ("_answers", "_connection", "_listener", "_peer", "_transport", "_writable")
+
+    def __init__(self, listener: MllpListener) -> None:
+        self._listener = listener
+        self._connection = Connection(listener.limits.connection, listener.clock.monotonic())
+        self._transport: asyncio.Transport | None = None
+        self._answers: deque[_Slot] = deque()
+        self._peer = ""
+        self._writable = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if not self._listener.opened(self):
+            self._connection.lost()
+            self._transport.abort()
+            return
+        # An acknowledgement is small and waited for (Nagle's algorithm would hold it back).
+        endpoint = self._transport.get_extra_info("socket")
+        with contextlib.suppress(OSError, AttributeError):
+            endpoint.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer = self._transport.get_extra_info("peername") or ("", 0)
+        self._peer = f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+
+    def data_received(self, data: bytes) -> None:
+        listener = self._listener
+        listener.counters.bytes_received += len(data)
+        for received in self._connection.receive_data(data, listener.clock.monotonic()):
+            self._take(received)
+        self._after()
+
+    def eof_received(self) -> bool:
+        for received in self._connection.receive_eof():
+            self._take(received)
+        self._after()
+        return True  # the transport stays open for writing until every answer is out
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.lost()
+        self._transport = None
+        self._listener.closed(self)
+
+    def pause_writing(self) -> None:
+        self._writable = False
+        self._pause()
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self.resume()
+
+    def stop(self) -> None:
+        """Finish the frame in hand and end."""
+        self._connection.stop()
+        self.resume()
+        self._after()
+
+    def abort(self) -> None:
+        """End now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def resume(self) -> None:
+        """Read on, if nothing stands in the way any more."""
+        if self not in self._listener.paused or self._blocked() or self._transport is None:
+            return
+        self._listener.paused.discard(self)
+        self._connection.check_time(self._listener.clock.monotonic(), paused=True)
+        self._transport.resume_reading()
+
+    def check_time(self, now: float) -> None:
+        """End a connection that is too slow or too idle."""
+        overdue = self._connection.check_time(now, paused=self in self._listener.paused)
+        if overdue is None:
+            return
+        slow = overdue is Event.TOO_SLOW
+        if slow:
+            self._listener.counters.connections_slow += 1
+            self._listener.counters.frames_cut += 1
+        else:
+            self._listener.counters.connections_idle += 1
+        _log.warning("connection ended: frame too slow" if slow else "connection ended: idle")
+        self._after()
+
+    def _take(self, received: Received) -> None:
+        counters = self._listener.counters
+        if isinstance(received, Body):
+            counters.frames += 1
+            self._listener.receiver.receive(received.data, self._peer, self._slot())
+        elif isinstance(received, TooLarge):
+            counters.frames_too_large += 1
+            self._listener.receiver.too_large(received.size_bytes, self._slot())
+        elif isinstance(received, Outside):
+            if not counters.bytes_outside_frames:
+                _log.warning("bytes outside frames", extra={"bytes": received.size_bytes})
+            counters.bytes_outside_frames += received.size_bytes
+        elif isinstance(received, Cut):
+            counters.frames_cut += 1
+            _log.warning("frame without its end")
+
+    def _slot(self) -> Callable[[bytes], None]:
+        slot = _Slot(self)
+        self._answers.append(slot)
+        return slot
+
+    def flush(self) -> None:
+        """Write the answers whose turn it is."""
+        answers, ready = self._answers, []
+        while answers and answers[0].frames is not None:
+            ready.append(answers.popleft().frames or b"")
+            if self._connection.state is not State.CLOSED:
+                self._connection.answered()
+        if self._transport is None or self._transport.is_closing():
+            self._listener.counters.answers_without_peer += len(ready)
+        elif ready:
+            self._transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+            self._after()
+        self._listener.room()
+
+    def _after(self) -> None:
+        """Close, stop reading or go on, as the connection now stands."""
+        if self._transport is None:
+            return
+        if self._connection.state is State.CLOSED:
+            self._transport.close()  # what was written is still sent
+        elif self._blocked():
+            self._pause()
+        elif self in self._listener.paused:
+            self.resume()
+
+    def _blocked(self) -> bool:
+        full = len(self._answers) >= self._listener.limits.connection_waiting_messages_max
+        return full or not self._writable or self._listener.receiver.full
+
+    def _pause(self) -> None:
+        if self._transport is None or self in self._listener.paused or self._transport.is_closing():
+            return
+        self._listener.counters.reading_paused += 1
+        self._listener.paused.add(self)
+        self._transport.pause_reading()
+
+
+class _Slot:
+    """The place of one answer in its connection's order; called once, with the frames to write."""
+
+    __slots__ = ("_protocol", "frames")
+
+    def __init__(self, protocol: _Protocol) -> None:
+        self._protocol = protocol
+        self.frames: bytes | None = None
+
+    def __call__(self, frames: bytes) -> None:
+        self.frames = frames
+        self._protocol.flush()

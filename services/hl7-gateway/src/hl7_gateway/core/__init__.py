@@ -1,0 +1,1 @@
+"""Decisions: bytes, values, time and ids in; events and decisions out."""

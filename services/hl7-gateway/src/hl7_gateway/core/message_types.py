@@ -1,0 +1,54 @@
+"""The message types that are taken: one row each. What is not listed is rejected before it is acknowledged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+UNSUPPORTED_MESSAGE_TYPE: Final = "200"
+UNSUPPORTED_EVENT_CODE: Final = "201"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageType:
+    """MSH-9.1, MSH-9.2 and what the standard calls it (HL7 v2.5.1, chapters 3 and 10)."""
+
+    message_type: str
+    trigger_event: str
+    title: str
+
+
+TAKEN: Final[dict[tuple[str, str], MessageType]] = {
+    (row.message_type, row.trigger_event): row
+    for row in (
+        MessageType("ADT", "A01", "Admit / visit notification"),
+        MessageType("ADT", "A04", "Register a patient"),
+        MessageType("ADT", "A08", "Update patient information"),
+        MessageType("ADT", "A28", "Add person information"),
+        MessageType("ADT", "A31", "Update person information"),
+        MessageType("SIU", "S12", "New appointment booking"),
+        MessageType("SIU", "S13", "Appointment rescheduling"),
+        MessageType("SIU", "S14", "Appointment modification"),
+        MessageType("SIU", "S15", "Appointment cancellation"),
+    )
+}
+_TYPES: Final = frozenset(message_type for message_type, _ in TAKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """Why a type is not taken: the field at fault, the code of HL7 table 0357, and what would be taken."""
+
+    path: str
+    code: str
+    expected: str
+
+
+def unsupported(message_type: str, trigger_event: str) -> Unsupported | None:
+    """None when the type is taken."""
+    if (message_type, trigger_event) in TAKEN:
+        return None
+    if message_type in _TYPES:
+        events = (event for known, event in TAKEN if known == message_type)
+        return Unsupported("MSH-9.2", UNSUPPORTED_EVENT_CODE, ", ".join(events))
+    return Unsupported("MSH-9.1", UNSUPPORTED_MESSAGE_TYPE, ", ".join(sorted(_TYPES)))

@@ -1,0 +1,127 @@
+"""What the use cases of the HL7 gateway need from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from common.models.paging import Page
+from common.runtime.authentication import Caller
+from hl7_gateway.core.message import Header, NewMessage, Receipt, StoredMessage
+from hl7_gateway.core.senders import InboundChannel, SenderTable
+
+
+class Keys(Protocol):
+    """The keys of one tenant."""
+
+    def seal(self, plaintext: bytes, *, record: str, field: str) -> bytes:
+        """Seal bytes for one place."""
+
+    def open(self, sealed: bytes, *, record: str, field: str) -> bytes:
+        """Raises SuiteError `keys.cannot-open`."""
+
+    def pseudonym(self, domain: str, value: str) -> str:
+        """A stable name for a value that may not be shown."""
+
+
+class KeySource(Protocol):
+    """Where keys come from."""
+
+    async def tenant(self, tenant: str) -> Keys:
+        """Raises SuiteError `tenant.not-found` or `keys.unavailable`."""
+
+
+class MessageStore(Protocol):
+    """Where messages are kept before they are acknowledged."""
+
+    async def save(self, messages: Sequence[NewMessage]) -> Mapping[str, Receipt]:
+        """Store messages, what recognises them again, and their events, in one durable transaction.
+
+        Returns, by message id, the receipt of the first for those that are repetitions (of a stored message or of an
+        earlier one of the same call): of them nothing is stored. Raises SuiteError `database.unavailable`, then
+        nothing may be acknowledged; another error when a message cannot be stored at all.
+        """
+
+
+class MessageBook(Protocol):
+    """What the API reads of the store."""
+
+    async def search(self, tenant: str, wanted: MessageFilter, cursor: str | None, limit: int) -> Page[StoredMessage]:
+        """Newest first. Raises SuiteError `request.bad-cursor`."""
+
+    async def get(self, tenant: str, message_id: str) -> StoredMessage:
+        """Raises SuiteError `message.not-found`."""
+
+    async def read_body(self, caller: Caller, message_id: str, reason: str) -> tuple[StoredMessage, bytes]:
+        """A message with its body; the reading is audited first. Raises SuiteError `message.not-found`."""
+
+    async def read_bodies(self, caller: Caller, message_ids: Sequence[str]) -> Sequence[tuple[StoredMessage, bytes]]:
+        """Those of the messages that exist, in the order asked for; audited as one reading of so many.
+
+        Raises SuiteError `request.too-large` when they are too much for one answer.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFilter:
+    """Which messages: every filter that is given must hold."""
+
+    integration_id: str | None = None
+    channel: str | None = None
+    control_id: str | None = None
+    message_type: str | None = None
+    trigger_event: str | None = None
+    state: str | None = None
+    patient_keys: tuple[str, ...] | None = None
+    after: datetime | None = None
+    before: datetime | None = None
+
+
+class Trace(Protocol):
+    """One message's way through the gateway."""
+
+    traceparent: str
+
+
+class Journal(Protocol):
+    """Traces, exchange records and counts of messages; never fails, never blocks."""
+
+    def begin(self, header: Header) -> Trace:
+        """A span in the trace that both ends derive from the header (MSH-3, MSH-4, MSH-7, MSH-10)."""
+
+    def end(self, trace: Trace | None, exchange: HeldExchange) -> None:
+        """The message was answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldExchange:
+    """One message and its acknowledgement, without contents; `codes` are MSA-1 of the acknowledgements sent."""
+
+    tenant: str
+    channel: InboundChannel | None
+    header: Header | None
+    started_at: datetime
+    duration_ms: float
+    codes: tuple[str, ...]
+    error_code: str | None
+    request_bytes: int
+    response_bytes: int
+
+
+class Senders(Protocol):
+    """The channels that messages may belong to."""
+
+    def table(self) -> SenderTable:
+        """As of now."""
+
+    def settled(self) -> bool:
+        """Whether every channel that was announced is known; else an unknown sender may be one we will know soon."""
+
+
+class Listener(Protocol):
+    """What the API tells of a listener."""
+
+    def state(self) -> Mapping[str, Any]:
+        """Address, state, open connections and counters."""

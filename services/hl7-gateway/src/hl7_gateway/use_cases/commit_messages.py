@@ -1,0 +1,290 @@
+"""Group commit: one transaction for every message that waits, of all connections; only then is anybody answered.
+
+Theory of operation. Messages queue in the order they came. One task takes all that wait (within a bound), stores them
+in one transaction, tells each what became of it, and takes what came meanwhile: under load the batches grow by
+themselves, and a lone message waits for nobody. A message that cannot be stored at all must not take the others with
+it, so a batch that fails for another reason than an absent database is halved until the culprit is alone.
+
+A store that hangs is given up on at the oldest message's deadline: its senders get a negative acknowledgement. Should
+that transaction commit after all, the message sent again is recognised and acknowledged as stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import hl7v2
+from common.models.clock import Clock
+from common.models.errors import SuiteError
+from hl7_gateway.core.acknowledgment import APPLICATION_CODES, Outcome
+from hl7_gateway.core.answer import Answer, answer
+from hl7_gateway.core.message import (
+    FIELD_MISSING,
+    Header,
+    MessageState,
+    NewMessage,
+    Receipt,
+    duplicate_key,
+    patient_name,
+)
+from hl7_gateway.core.rejection import KEYS_UNAVAILABLE, STORE_FAILED, Rejection
+from hl7_gateway.core.senders import InboundChannel
+from hl7_gateway.ports import Keys, KeySource, MessageStore, Trace
+
+KEYS_FRESH_S: Final = 30.0
+KEYS_RETRY_S: Final = 1.0
+KEYS_TIMEOUT_S: Final = 2.0
+ATTEMPT_MIN_S: Final = 0.25
+
+_log = logging.getLogger("hl7_gateway.commit")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a message: stored, a repetition (with the first one's receipt), or why it is not stored."""
+
+    failure: Rejection | None = None
+    repeated: Receipt | None = None
+
+
+STORED: Final = Verdict()
+NOT_STORED: Final = Verdict(failure=STORE_FAILED)
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """A message whose channel is known and that waits to be stored. `rejection` is stored with it when there is one."""
+
+    id: str
+    body: bytes
+    peer: str
+    message: hl7v2.Message
+    header: Header
+    channel: InboundChannel
+    rejection: Rejection | None
+    received_at: datetime
+    began: float
+    trace: Trace
+    settled: Callable[[Arrival, Verdict], None]
+    new: NewMessage | None = None
+    answer: Answer | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the sender is told once the message is stored."""
+        return Outcome.ACCEPTED if self.rejection is None else self.rejection.outcome
+
+    def prepare(self, keys: Keys) -> None:
+        """Make what is stored and what is answered, so that the transaction itself is short."""
+        header, channel = self.header, self.channel
+        patient = patient_name(self.message, channel.identifier_systems)
+        state = MessageState.RECEIVED if self.rejection is None else MessageState.REJECTED
+        findings = [*self.message.tolerated]
+        if not header.control_id:
+            findings.append(FIELD_MISSING)
+        if self.rejection is not None:
+            findings.append(self.rejection.code)
+        self.new = NewMessage(
+            id=self.id,
+            tenant=channel.tenant,
+            integration_id=channel.integration_id,
+            channel=channel.channel,
+            peer=self.peer,
+            header=header,
+            patient_key=keys.pseudonym("patient", patient) if patient else None,
+            received_at=self.received_at,
+            state=state,
+            acknowledgment_code=APPLICATION_CODES[self.outcome],
+            size_bytes=len(self.body),
+            sealed_body=keys.seal(self.body, record=self.id, field="body"),
+            findings=tuple(findings),
+            # A rejected message that is sent again once its type is taken is a new one.
+            duplicate_key=duplicate_key(channel.tenant, channel.integration_id, channel.channel, header, self.body)
+            if self.rejection is None
+            else duplicate_key(channel.tenant, channel.integration_id, f"{channel.channel}/rejected", header, self.body),
+            traceparent=self.trace.traceparent,
+        )
+        self.answer = answer(
+            self.message, header, self.outcome, self.rejection, message_id=self.id, now=self.received_at
+        )
+
+
+@dataclass(slots=True)
+class _Held:
+    keys: Keys | None
+    until: float
+    failure: Rejection | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the committer did so far."""
+
+    commits: int = 0
+    stored: int = 0
+    repeated: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class _Queue:
+    arrivals: deque[Arrival] = field(default_factory=deque)
+    held_bytes: int = 0
+
+
+class Committer:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        store: MessageStore,
+        keys: KeySource,
+        clock: Clock,
+        *,
+        batch_messages_max: int,
+        waiting_bytes_max: int,
+        store_timeout_s: float,
+    ) -> None:
+        self.counts = Counts()
+        self._store = store
+        self._key_source = keys
+        self._clock = clock
+        self._batch_messages_max = batch_messages_max
+        self._waiting_bytes_max = waiting_bytes_max
+        self._store_timeout_s = store_timeout_s
+        self._held: dict[str, _Held] = {}
+        self._queue = _Queue()
+        self._wake = asyncio.Event()
+        self._late: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+
+    @property
+    def full(self) -> bool:
+        """Whether enough waits already: then nobody reads."""
+        return self._queue.held_bytes >= self._waiting_bytes_max
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait for the next transaction."""
+        return len(self._queue.arrivals)
+
+    def put(self, arrival: Arrival) -> None:
+        """Queue a message; `arrival.settled` is called with what became of it."""
+        held = self._held.get(arrival.channel.tenant)
+        if held is not None and held.keys is not None and self._clock.monotonic() < held.until:
+            arrival.prepare(held.keys)  # here rather than later: the transaction before it may still be running
+        self._queue.held_bytes += len(arrival.body)
+        self._queue.arrivals.append(arrival)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Commit until stopped; ends once nothing waits."""
+        while True:
+            if not self._queue.arrivals:
+                if self._stopping:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            await self._commit(self._take())
+
+    def stop(self) -> None:
+        """Let `run` end after what waits is committed."""
+        self._stopping = True
+        self._wake.set()
+
+    def _take(self) -> list[Arrival]:
+        arrivals = self._queue.arrivals
+        if len(arrivals) <= self._batch_messages_max:
+            batch = list(arrivals)
+            arrivals.clear()
+            return batch
+        return [arrivals.popleft() for _ in range(self._batch_messages_max)]
+
+    async def _commit(self, batch: list[Arrival]) -> None:
+        unprepared = await self._prepare(batch)
+        prepared = [arrival for arrival in batch if arrival.new is not None]
+        verdicts = await self._save(prepared) if prepared else {}
+        for arrival in batch:
+            verdict = unprepared.get(arrival.id) or verdicts.get(arrival.id, STORED)
+            self._queue.held_bytes -= len(arrival.body)
+            self._count(verdict)
+            arrival.settled(arrival, verdict)
+
+    def _count(self, verdict: Verdict) -> None:
+        if verdict.failure is not None:
+            self.counts.failed += 1
+        elif verdict.repeated is not None:
+            self.counts.repeated += 1
+        else:
+            self.counts.stored += 1
+
+    async def _prepare(self, batch: Sequence[Arrival]) -> dict[str, Verdict]:
+        """Prepare what could not be when it came; those whose keys cannot be had are answered negatively."""
+        failed: dict[str, Verdict] = {}
+        for arrival in batch:
+            if arrival.new is not None:
+                continue
+            held = await self._keys_of(arrival.channel.tenant)
+            if held.keys is None:
+                failed[arrival.id] = Verdict(failure=held.failure)
+                continue
+            arrival.prepare(held.keys)
+        return failed
+
+    async def _keys_of(self, tenant: str) -> _Held:
+        held = self._held.get(tenant)
+        if held is not None and self._clock.monotonic() < held.until:
+            return held
+        try:
+            async with asyncio.timeout(KEYS_TIMEOUT_S):
+                keys = await self._key_source.tenant(tenant)
+            held = _Held(keys, self._clock.monotonic() + KEYS_FRESH_S)
+        except (SuiteError, TimeoutError) as error:
+            code = error.code if isinstance(error, SuiteError) else "keys.unavailable"
+            _log.warning("messages not stored: no keys", extra={"tenant": tenant, "code": code})
+            # Not asked again for every message: a tenant whose keys are away holds up the others.
+            held = _Held(None, self._clock.monotonic() + KEYS_RETRY_S, KEYS_UNAVAILABLE)
+        self._held[tenant] = held
+        return held
+
+    async def _save(self, batch: Sequence[Arrival]) -> Mapping[str, Verdict]:
+        """The verdict of each message that was not simply stored."""
+        saving = asyncio.ensure_future(self._store.save([arrival.new for arrival in batch if arrival.new is not None]))
+        left_s = batch[0].began + self._store_timeout_s - self._clock.monotonic()
+        await asyncio.wait({saving}, timeout=max(left_s, ATTEMPT_MIN_S))
+        if not saving.done():
+            self._give_up(saving)
+            _log.error("messages not stored in time", extra={"code": "hl7.store-failed", "count": len(batch)})
+            return {arrival.id: NOT_STORED for arrival in batch}
+        error = saving.exception()
+        if error is None:
+            self.counts.commits += 1
+            return {message_id: Verdict(repeated=receipt) for message_id, receipt in saving.result().items()}
+        if not isinstance(error, Exception):
+            raise error
+        if isinstance(error, SuiteError) or len(batch) == 1:
+            code = error.code if isinstance(error, SuiteError) else "internal.error"
+            extra = {"code": code, "error_type": type(error).__name__, "count": len(batch)}
+            _log.error("messages not stored", extra=extra)
+            return {arrival.id: NOT_STORED for arrival in batch}
+        half = len(batch) // 2
+        return {**await self._save(batch[:half]), **await self._save(batch[half:])}
+
+    def _give_up(self, saving: asyncio.Future[Any]) -> None:
+        """Leave a transaction that hangs to end by itself; its end is looked at, so that nobody warns of it."""
+        task = asyncio.ensure_future(saving)
+        self._late.add(task)
+        task.add_done_callback(self._ended)
+        task.cancel()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._late.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.info("a transaction given up on has failed", extra={"error_type": type(task.exception()).__name__})

@@ -1,0 +1,1 @@
+"""Synchronisation: runs, mappings, matching, records and cross-references of Practice Studio Integrations."""

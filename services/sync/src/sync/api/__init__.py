@@ -1,0 +1,1 @@
+"""HTTP of sync: a file per resource."""

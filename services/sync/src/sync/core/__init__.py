@@ -1,0 +1,1 @@
+"""Decisions of sync: values, times and ids in, decisions out."""

@@ -1,0 +1,82 @@
+"""Merging what a source says into the record we hold.
+
+An HL7 message carries only what it carries: an absent field stays, a null one is cleared. A FHIR resource is whole, so
+it is compared with what the same source said last (three-way, per field): only what the PMS really changed is taken,
+and what another road brought meanwhile stays until the PMS changes that field itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from common.models.records import Record, changed_fields
+from sync.core.fingerprint import Seen, digest, seen_of
+from sync.core.incoming import Update
+
+R = TypeVar("R", bound=Record)
+
+NO_SYSTEM: Final = ""
+
+GROUPS: Final[Mapping[str, Callable[[Any], str]]] = {
+    # A source decides about the identifier systems that it knows, and about no other.
+    "identifiers": lambda identifier: identifier.system or NO_SYSTEM,
+    # PID-13 says what is not business, PID-14 what is (HL7 v2.5.1 §3.4.2).
+    "telecom": lambda point: "work" if point.use == "work" else "personal",
+    "participants": lambda participant: participant.actor.type,
+}
+"""List fields in which a source may speak for a part: how an item's group is found."""
+
+_OFFSET_OF: Final = {"start": "start_offset", "end": "end_offset"}
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The record after a merge, and the names of the fields that changed (none: nothing to store)."""
+
+    record: Record
+    changed: tuple[str, ...]
+
+
+def whole_update(record: Record, last: Seen | None) -> Update:
+    """What a whole resource changes against what its source said last (None: it is seen for the first time)."""
+    base = last or Seen()
+    present = seen_of(record)
+    carried = frozenset(name for name, value in present.fields.items() if base.fields.get(name) != value)
+    cleared = frozenset(base.fields) - frozenset(present.fields)
+    groups = {}
+    if "identifiers" in carried | cleared:
+        # Systems it named before and names no more are its to remove; those of other sources are not.
+        carried, cleared = carried | {"identifiers"}, cleared - {"identifiers"}
+        groups["identifiers"] = frozenset((*present.systems, *base.systems, NO_SYSTEM))
+    return Update(record, carried, cleared, groups)
+
+
+def merge(stored: Record | None, update: Update) -> Merged:
+    """The record with the update in it. Doing it twice changes nothing more; disjoint updates commute."""
+    before = stored if stored is not None else type(update.record)()
+    changes: dict[str, Any] = {name: type(before).model_fields[name].get_default() for name in update.cleared}
+    for name in update.carried:
+        value = getattr(update.record, name)
+        groups = update.groups.get(name)
+        changes[name] = value if groups is None else _joined(name, getattr(before, name), value, groups)
+    for instant, offset in _OFFSET_OF.items():
+        # The same instant written with another offset is no change.
+        if instant in changes and offset in changes and changes[instant] == getattr(before, instant) is not None:
+            changes[offset] = getattr(before, offset)
+    record = before.model_copy(update=changes)
+    return Merged(record, changed_fields(stored, record))
+
+
+def _joined(name: str, stored: tuple[Any, ...], carried: tuple[Any, ...], groups: frozenset[str]) -> tuple[Any, ...]:
+    """The list with the groups in it replaced; the order of a list that holds the same items is left alone."""
+    group_of = GROUPS[name]
+    # A group that is not among those it speaks for may still be named by the source: what it says is taken.
+    spoken = groups | {group_of(item) for item in carried}
+    joined = (*(item for item in stored if group_of(item) not in spoken), *carried)
+    return stored if _items(stored) == _items(joined) else joined
+
+
+def _items(items: tuple[Any, ...]) -> list[str]:
+    return sorted(digest(item.model_dump(mode="json", exclude_defaults=True)) for item in items)

@@ -1,0 +1,1 @@
+"""What sync does, a file per verb."""
