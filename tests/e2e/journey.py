@@ -63,7 +63,7 @@ def medical_record_number(patient: dict[str, Any]) -> str:
 def adt_a08(number: str, family: str, control_id: str, time: str = "20261123101500") -> str:
     return "\r".join(
         (
-            f"MSH|^~\\&|EPIC|DEMO|PRACTICE_STUDIO|DEMO|{time}||ADT^A08^ADT_A01|{control_id}|P|2.5.1|||AL|NE|||UNICODE UTF-8",
+            f"MSH|^~\\&|EPIC|DEMO|PRACTICE_STUDIO|DEMO|{time}||ADT^A08^ADT_A01|{control_id}|P|2.5.1|||AL|NE||UNICODE UTF-8",
             f"EVN|A08|{time}",
             f"PID|1||{number}^^^EPIC^MR||{family}^Changed||19700101|F",
             "PV1|1|O",

@@ -16,7 +16,7 @@ class Hl7GatewaySettings(ServiceSettings):
     listen_host: str = Field(default="127.0.0.1", description="address the MLLP listener listens on")
     listen_port: int = Field(default=2575, ge=0, le=65535, description="port of the MLLP listener (0: any free one)")
     frame_bytes_max: int = Field(
-        default=16 * 1024 * 1024, ge=1024, le=1024**3, description="largest HL7 message in bytes; a larger one is rejected"
+        default=16 * 1024 * 1024, ge=1024, le=1024**3, description="largest HL7 message in bytes"
     )
     connections_max: int = Field(
         default=1000, ge=1, le=100_000, description="open MLLP connections; one more is closed at once, and logged"
@@ -25,21 +25,21 @@ class Hl7GatewaySettings(ServiceSettings):
         default=3600.0, gt=0, description="a connection on which no message came for so long is closed"
     )
     frame_timeout_s: float = Field(
-        default=60.0, gt=0, description="a message must be complete so long after its first byte, else its connection is closed"
+        default=60.0, gt=0, description="a message must be complete so long after its first byte"
     )
     store_timeout_s: float = Field(
-        default=4.0, gt=0, le=4.5, description="a message not stored after so long is answered with a negative acknowledgement"
+        default=4.0, gt=0, le=4.5, description="a message not stored after so long is answered negatively"
     )
     stop_timeout_s: float = Field(
         default=10.0, gt=0, description="how long a stop waits for frames in hand and their acknowledgements"
     )
     connection_waiting_messages_max: int = Field(
-        default=64, ge=1, le=10_000, description="messages of one connection that wait to be stored; then its reading stops"
+        default=64, ge=1, le=10_000, description="messages of one connection that may wait to be stored"
     )
     waiting_bytes_max: int = Field(
-        default=64 * 1024 * 1024, ge=1024, description="bytes of all messages that wait to be stored; then all reading stops"
+        default=64 * 1024 * 1024, ge=1024, description="bytes of all messages that may wait to be stored"
     )
-    batch_messages_max: int = Field(default=512, ge=1, le=5000, description="messages stored by one transaction at most")
+    batch_messages_max: int = Field(default=512, ge=1, le=5000, description="messages one transaction stores at most")
     duplicate_window_s: float = Field(
-        default=7 * 24 * 3600.0, gt=0, description="how long a repeated message is recognised and answered as the first time"
+        default=7 * 24 * 3600.0, gt=0, description="how long a repeated message is recognised"
     )

@@ -11,7 +11,7 @@ import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictBool, StrictInt
 
 from common.models.clock import instant_text
 
@@ -29,7 +29,11 @@ def _partial_date(text: str) -> str:
     return text
 
 
-def _to_utc(instant: datetime) -> datetime:
+def _instant(value: Any) -> datetime:
+    instant = datetime.fromisoformat(value) if isinstance(value, str) else value
+    # A number is no instant: nobody says which epoch and unit it counts.
+    if not isinstance(instant, datetime) or instant.tzinfo is None:
+        raise ValueError("an instant is RFC 3339 text with an offset")
     # Milliseconds, as everywhere in the suite: an instant that was stored equals the one it came from.
     return instant.astimezone(UTC).replace(microsecond=instant.microsecond // 1000 * 1000)
 
@@ -37,7 +41,9 @@ def _to_utc(instant: datetime) -> datetime:
 Text = Annotated[str, Field(min_length=1, max_length=TEXT_CHARACTERS_MAX)]
 PartialDate = Annotated[str, AfterValidator(_partial_date)]
 """A FHIR `date`: `1970`, `1970-05` or `1970-05-17`; the precision is the source's."""
-Instant = Annotated[AwareDatetime, AfterValidator(_to_utc), PlainSerializer(instant_text, return_type=str, when_used="json")]
+Instant = Annotated[
+    datetime, BeforeValidator(_instant), PlainSerializer(instant_text, return_type=str, when_used="json")
+]
 Offset = Annotated[str, Field(pattern=_OFFSET)]
 """The source's offset from UTC, `-06:00`."""
 
@@ -80,7 +86,7 @@ class ContactPoint(Part):
     system: Literal["phone", "fax", "email", "pager", "url", "sms", "other"] | None = None
     value: Text
     use: Literal["home", "work", "temp", "old", "mobile"] | None = None
-    rank: Annotated[int, Field(ge=1)] | None = None
+    rank: Annotated[StrictInt, Field(ge=1)] | None = None
 
 
 class Address(Part):
@@ -146,12 +152,12 @@ class Patient(Record):
 
     TYPE: ClassVar[str] = "patient"
 
-    active: bool | None = None
+    active: StrictBool | None = None
     names: tuple[HumanName, ...] = Field(default=(), max_length=_ITEMS_MAX)
     telecom: tuple[ContactPoint, ...] = Field(default=(), max_length=_ITEMS_MAX)
     gender: Literal["male", "female", "other", "unknown"] | None = None
     birth_date: PartialDate | None = None
-    deceased: bool | None = None
+    deceased: StrictBool | None = None
     addresses: tuple[Address, ...] = Field(default=(), max_length=_ITEMS_MAX)
     marital_status: CodeableConcept | None = None
     language: Text | None = None
@@ -179,7 +185,7 @@ class Appointment(Record):
     start_offset: Offset | None = None
     end: Instant | None = None
     end_offset: Offset | None = None
-    minutes_duration: Annotated[int, Field(ge=1, le=60 * 24 * 366)] | None = None
+    minutes_duration: Annotated[StrictInt, Field(ge=1, le=60 * 24 * 366)] | None = None
     created: Instant | None = None
     comment: Text | None = None
     participants: tuple[Participant, ...] = Field(default=(), max_length=_ITEMS_MAX)

@@ -14,9 +14,9 @@ from common.models.errors import FieldError, SuiteError
 
 @dataclass(frozen=True, slots=True)
 class TokenCall:
-    """A client_credentials request as authlib makes it: how the client authenticates, its secret, further form fields."""
+    """A client_credentials request: form fields, and how the client authenticates (None: by an assertion in the form)."""
 
-    auth_method: str
+    auth_method: str | None
     secret: str | None = field(repr=False)
     form: Mapping[str, str] = field(repr=False)
 
@@ -47,7 +47,7 @@ class Method:
 
 def _private_key_jwt(given: MethodInput) -> TokenCall:
     claims = assertion_claims(given.client_id, given.token_url, now=given.now, jti=given.jti)
-    return TokenCall("none", None, dict(token_request(given.sign(claims), given.scopes)))
+    return TokenCall(None, None, dict(token_request(given.sign(claims), given.scopes)))
 
 
 def _secret(auth_method: str) -> Callable[[MethodInput], TokenCall]:

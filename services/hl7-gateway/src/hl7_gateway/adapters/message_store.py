@@ -167,7 +167,7 @@ class SqlMessageStore:
             old = select(SEEN.c.duplicate_key).where(SEEN.c.received_at < before).limit(PRUNE_ROWS_MAX)
             async with self._database.write() as session:
                 result: Any = await session.execute(delete(SEEN).where(SEEN.c.duplicate_key.in_(old)))
-            forgotten += result.rowcount
+            forgotten += int(result.rowcount)
             if result.rowcount < PRUNE_ROWS_MAX:
                 return forgotten
 

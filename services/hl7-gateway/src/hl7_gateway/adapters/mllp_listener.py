@@ -169,7 +169,7 @@ class MllpListener:
 class _Protocol(asyncio.Protocol):
     """One socket."""
 
-    __slots__ = ("_answers", "_connection", "_listener", "_peer", "_transport", "_writable")
+    __slots__ = ("_answers", "_connection", "_junk_told", "_listener", "_peer", "_transport", "_writable")
 
     def __init__(self, listener: MllpListener) -> None:
         self._listener = listener
@@ -177,6 +177,7 @@ class _Protocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._answers: deque[_Slot] = deque()
         self._peer = ""
+        self._junk_told = False
         self._writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -185,10 +186,12 @@ class _Protocol(asyncio.Protocol):
             self._connection.lost()
             self._transport.abort()
             return
-        # An acknowledgement is small and waited for (Nagle's algorithm would hold it back).
         endpoint = self._transport.get_extra_info("socket")
         with contextlib.suppress(OSError, AttributeError):
+            # An acknowledgement is small and waited for (Nagle's algorithm would hold it back).
             endpoint.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # A peer that lost its power says nothing; the system then finds out before the idle time is over.
+            endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         peer = self._transport.get_extra_info("peername") or ("", 0)
         self._peer = f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
 
@@ -260,7 +263,8 @@ class _Protocol(asyncio.Protocol):
             counters.frames_too_large += 1
             self._listener.receiver.too_large(received.size_bytes, self._slot())
         elif isinstance(received, Outside):
-            if not counters.bytes_outside_frames:
+            if not self._junk_told:
+                self._junk_told = True  # once per connection: a port scan is no reason to fill the log
                 _log.warning("bytes outside frames", extra={"bytes": received.size_bytes})
             counters.bytes_outside_frames += received.size_bytes
         elif isinstance(received, Cut):

@@ -12,6 +12,7 @@ from typing import Final
 
 import hl7v2
 from common.models.identifier_systems import IdentifierSystem, system_of
+from hl7_gateway.core.senders import InboundChannel
 
 TEXT_CHARACTERS_MAX: Final = 199
 """Of what is kept beside the body: the longest that HL7 v2.8.2 allows MSH-10 (chapter 2, §2.14.9.10)."""
@@ -21,7 +22,7 @@ FIELD_MISSING: Final = "hl7.field-missing"
 # nothing may stand that only claims to be a message type.
 _CODE: Final = re.compile(r"[A-Z0-9]{3}")
 _VERSION: Final = re.compile(r"[0-9](\.[0-9]{1,2}){0,3}")
-_UNSTORABLE: Final = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), 127)}
+_UNSTORABLE: Final = dict.fromkeys((*range(32), 127), "�")
 
 
 class MessageState(StrEnum):
@@ -93,12 +94,14 @@ def patient_text(system: str, number: str) -> str:
     return f"{system}|{number}"
 
 
-def duplicate_key(tenant: str, integration_id: str, channel: str, header: Header, body: bytes) -> bytes:
+def duplicate_key(channel: InboundChannel, header: Header, state: MessageState, body: bytes) -> bytes:
     """32 bytes that are the same for the same message of the same sender on the same channel.
 
-    MSH-10 alone is not unique in the field (counters restart, systems are restored), so the whole body counts.
+    MSH-10 alone is not unique in the field (counters restart, systems are restored), so the whole body counts. The
+    state counts too: a rejected message that is sent again once its type is taken is a new one.
     """
-    sender = "\x1f".join((tenant, integration_id, channel, header.application, header.facility, header.control_id))
+    place = (channel.tenant, channel.integration_id, channel.channel, state.value)
+    sender = "\x1f".join((*place, header.application, header.facility, header.control_id))
     return hashlib.sha256(hashlib.sha256(body).digest() + sender.encode()).digest()
 
 

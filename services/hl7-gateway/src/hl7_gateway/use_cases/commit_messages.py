@@ -104,10 +104,7 @@ class Arrival:
             size_bytes=len(self.body),
             sealed_body=keys.seal(self.body, record=self.id, field="body"),
             findings=tuple(findings),
-            # A rejected message that is sent again once its type is taken is a new one.
-            duplicate_key=duplicate_key(channel.tenant, channel.integration_id, channel.channel, header, self.body)
-            if self.rejection is None
-            else duplicate_key(channel.tenant, channel.integration_id, f"{channel.channel}/rejected", header, self.body),
+            duplicate_key=duplicate_key(channel, header, state, self.body),
             traceparent=self.trace.traceparent,
         )
         self.answer = answer(
@@ -178,7 +175,7 @@ class Committer:
         """Queue a message; `arrival.settled` is called with what became of it."""
         held = self._held.get(arrival.channel.tenant)
         if held is not None and held.keys is not None and self._clock.monotonic() < held.until:
-            arrival.prepare(held.keys)  # here rather than later: the transaction before it may still be running
+            self._try_to_prepare(arrival, held.keys)  # here, not later: the transaction before may still be running
         self._queue.held_bytes += len(arrival.body)
         self._queue.arrivals.append(arrival)
         self._wake.set()
@@ -215,7 +212,11 @@ class Committer:
             verdict = unprepared.get(arrival.id) or verdicts.get(arrival.id, STORED)
             self._queue.held_bytes -= len(arrival.body)
             self._count(verdict)
-            arrival.settled(arrival, verdict)
+            try:
+                arrival.settled(arrival, verdict)
+            except Exception as error:  # noqa: BLE001 - the others of this commit still get their answers
+                extra = {"error_type": type(error).__name__, "message_id": arrival.id}
+                _log.error("message not answered", extra=extra)
 
     def _count(self, verdict: Verdict) -> None:
         if verdict.failure is not None:
@@ -235,8 +236,19 @@ class Committer:
             if held.keys is None:
                 failed[arrival.id] = Verdict(failure=held.failure)
                 continue
-            arrival.prepare(held.keys)
+            if not self._try_to_prepare(arrival, held.keys):
+                failed[arrival.id] = NOT_STORED
         return failed
+
+    def _try_to_prepare(self, arrival: Arrival, keys: Keys) -> bool:
+        """A message that trips our own code must not take the committer, and so everybody else's, with it."""
+        try:
+            arrival.prepare(keys)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this message alone
+            arrival.new = None
+            _log.error("message not prepared", extra={"error_type": type(error).__name__, "message_id": arrival.id})
+            return False
+        return True
 
     async def _keys_of(self, tenant: str) -> _Held:
         held = self._held.get(tenant)

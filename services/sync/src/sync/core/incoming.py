@@ -28,6 +28,8 @@ class Update:
     carried: frozenset[str]
     cleared: frozenset[str] = frozenset()
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    partial: bool = False
+    """Of a message: what it leaves out inside a value stays as well."""
 
 
 @dataclass(frozen=True, slots=True)

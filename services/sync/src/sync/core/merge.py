@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from common.models.records import Record, changed_fields
+from common.models.records import Part, Record, changed_fields
 from sync.core.fingerprint import Seen, digest, seen_of
 from sync.core.incoming import Update
 
@@ -58,13 +58,15 @@ def merge(stored: Record | None, update: Update) -> Merged:
     before = stored if stored is not None else type(update.record)()
     changes: dict[str, Any] = {name: type(before).model_fields[name].get_default() for name in update.cleared}
     for name in update.carried:
-        value = getattr(update.record, name)
-        groups = update.groups.get(name)
-        changes[name] = value if groups is None else _joined(name, getattr(before, name), value, groups)
+        value, stored_value, groups = getattr(update.record, name), getattr(before, name), update.groups.get(name)
+        joined = value if groups is None else _joined(name, stored_value, value, groups)
+        # A message's component that is absent is kept, as its field would be (HL7 v2.5.1 §2.5.3.3).
+        changes[name] = stored_value if update.partial and _covers(stored_value, joined) else joined
     for instant, offset in _OFFSET_OF.items():
         # The same instant written with another offset is no change.
-        if instant in changes and offset in changes and changes[instant] == getattr(before, instant) is not None:
-            changes[offset] = getattr(before, offset)
+        if changes.keys() >= {instant, offset} and changes[instant] is not None:
+            known = getattr(before, offset)
+            changes[offset] = known if known and changes[instant] == getattr(before, instant) else changes[offset]
     record = before.model_copy(update=changes)
     return Merged(record, changed_fields(stored, record))
 
@@ -76,6 +78,21 @@ def _joined(name: str, stored: tuple[Any, ...], carried: tuple[Any, ...], groups
     spoken = groups | {group_of(item) for item in carried}
     joined = (*(item for item in stored if group_of(item) not in spoken), *carried)
     return stored if _items(stored) == _items(joined) else joined
+
+
+def _covers(stored: Any, carried: Any) -> bool:
+    """Whether everything the carried value says is said by the stored one already, which may say more."""
+    if isinstance(carried, Part):
+        named = [name for name in type(carried).model_fields if getattr(carried, name) not in {None, ()}]
+        return type(stored) is type(carried) and all(
+            _covers(getattr(stored, name), getattr(carried, name)) for name in named
+        )
+    if isinstance(carried, tuple):
+        if not isinstance(stored, tuple) or len(stored) != len(carried):
+            return False
+        if all(isinstance(item, Part) for item in carried):
+            return all(any(_covers(one, other) for one in stored) for other in carried)
+    return bool(stored == carried)
 
 
 def _items(items: tuple[Any, ...]) -> list[str]:

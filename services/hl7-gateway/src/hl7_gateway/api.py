@@ -1,0 +1,156 @@
+"""HTTP of the HL7 gateway: the message store and the listeners."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from common.models.clock import instant_text
+from common.models.identifiers import check_id
+from common.models.integration import Integration
+from common.runtime.authentication import Caller, caller_of
+from common.runtime.http import LIMIT_DEFAULT, page_body
+from hl7_gateway.core.message import MessageState, StoredMessage
+from hl7_gateway.ports import KeySource, Listener, MessageBook, MessageFilter
+from hl7_gateway.use_cases.search_messages import search_messages
+
+Integrations = Callable[[], Sequence[Integration]]
+MessageIds = Annotated[list[Annotated[str, Field(max_length=40)]], Field(min_length=1, max_length=200)]
+
+
+class PatientIdentifier(BaseModel):
+    """One identifier of a patient."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    system: str = Field(default="", max_length=500, description="identifier system, or HL7 assigning authority")
+    value: str = Field(min_length=1, max_length=200, description="the identifier itself, as in PID-3.1")
+
+
+class MessageSearch(BaseModel):
+    """Which messages: every filter that is given must hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    integration_id: str | None = Field(default=None, max_length=40)
+    channel: str | None = Field(default=None, max_length=100)
+    control_id: str | None = Field(default=None, min_length=1, max_length=199, description="MSH-10, exactly")
+    message_type: str | None = Field(default=None, pattern="^[A-Z0-9]{3}$", description="MSH-9.1, e.g. ADT")
+    trigger_event: str | None = Field(default=None, pattern="^[A-Z0-9]{3}$", description="MSH-9.2, e.g. A08")
+    state: MessageState | None = None
+    patient: PatientIdentifier | None = None
+    after: AwareDatetime | None = Field(default=None, description="received at this instant or later")
+    before: AwareDatetime | None = Field(default=None, description="received before this instant")
+    cursor: str | None = Field(default=None, max_length=512, description="the `next` of the page before")
+    limit: int = Field(default=LIMIT_DEFAULT, ge=1, le=500)
+
+    def filter(self) -> MessageFilter:
+        """Without the patient, who is found by a pseudonym."""
+        return MessageFilter(**self.model_dump(exclude={"patient", "cursor", "limit"}))
+
+
+class ReadBody(BaseModel):
+    """Why a body is read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(min_length=3, max_length=500, description="kept in the audit log")
+
+
+class ReadMessages(BaseModel):
+    """Which messages a service reads."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: MessageIds
+
+
+def router(book: MessageBook, keys: KeySource, integrations: Integrations, listeners: Sequence[Listener]) -> APIRouter:
+    """The routes; paths begin after /hl7/v1."""
+    api = APIRouter(tags=["hl7"])
+    _messages(api, book, keys, integrations)
+    _bodies(api, book)
+
+    @api.get("/listeners", summary="HL7 listeners (HL7 > Connections)")
+    async def list_listeners(_: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
+        """Every listening port of this replica with its state and what it counted since it started."""
+        return page_body([dict(listener.state()) for listener in listeners], None)
+
+    return api
+
+
+def _messages(api: APIRouter, book: MessageBook, keys: KeySource, integrations: Integrations) -> None:
+    @api.post("/messages:search", summary="Search HL7 messages (Message Tracer)")
+    async def search(body: MessageSearch, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
+        """Messages without their contents, newest first."""
+        page = await search_messages(
+            caller.tenant,
+            body.filter(),
+            (body.patient.system, body.patient.value) if body.patient else None,
+            cursor=body.cursor,
+            limit=body.limit,
+            book=book,
+            keys=keys,
+            integrations=integrations(),
+        )
+        return page_body([message_json(message) for message in page.items], page.next)
+
+    @api.get("/messages/{message_id}", summary="One HL7 message, without its contents")
+    async def read(message_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
+        """Header, state and acknowledgement of one message."""
+        return message_json(await book.get(caller.tenant, check_id(message_id, "msg")))
+
+
+def _bodies(api: APIRouter, book: MessageBook) -> None:
+    @api.post("/messages/{message_id}:read-body", summary="Read the contents of an HL7 message")
+    async def read_body(
+        message_id: str, why: ReadBody, caller: Annotated[Caller, Depends(caller_of)]
+    ) -> dict[str, Any]:
+        """The message as it was received (base64); who read it and why is kept in the audit log."""
+        message, body = await book.read_body(caller, check_id(message_id, "msg"), why.reason)
+        return {**message_json(message), "body": base64.b64encode(body).decode()}
+
+    @api.post("/messages:read", summary="Read the contents of HL7 messages (services)")
+    async def read_bodies(body: ReadMessages, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
+        """The messages that exist, in the order asked for; bodies in base64."""
+        found = await book.read_bodies(caller, [check_id(message_id, "msg") for message_id in body.ids])
+        return {
+            "items": [
+                {
+                    "id": message.id,
+                    "integration_id": message.integration_id,
+                    "channel": message.channel,
+                    "message_type": message.message_type,
+                    "trigger_event": message.trigger_event,
+                    "received_at": instant_text(message.received_at),
+                    "body": base64.b64encode(contents).decode(),
+                }
+                for message, contents in found
+            ]
+        }
+
+
+def message_json(message: StoredMessage) -> dict[str, Any]:
+    """A message as the API shows it. `connection` is where it came from."""
+    return {
+        "id": message.id,
+        "integration_id": message.integration_id,
+        "channel": message.channel,
+        "connection": {"peer": message.peer},
+        "sending_application": message.application,
+        "sending_facility": message.facility,
+        "control_id": message.control_id,
+        "message_type": message.message_type,
+        "trigger_event": message.trigger_event,
+        "hl7_version": message.version,
+        "patient_key": message.patient_key,
+        "received_at": instant_text(message.received_at),
+        "state": message.state.value,
+        "acknowledgment_code": message.acknowledgment_code,
+        "size_bytes": message.size_bytes,
+        "findings": list(message.findings),
+    }

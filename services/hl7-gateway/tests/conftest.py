@@ -1,0 +1,214 @@
+"""What the gateway's tests share: synthetic messages, a gateway on a fake store, a client that speaks MLLP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from common.models.identifiers import type_id, uuid7
+from common.models.integration import Channel, ChannelKind, Environment, Integration, IntegrationState, Vendor, WriteBack
+from common.runtime.keyring import StaticKeyRing
+from common.runtime.system import SystemClock, SystemIds
+from common.testing import TENANT
+from hl7_gateway.adapters.memory_store import MemoryStore
+from hl7_gateway.adapters.mllp_listener import ListenerLimits, MllpListener
+from hl7_gateway.core.connection import Limits
+from hl7_gateway.core.senders import SenderTable, sender_table
+from hl7_gateway.use_cases.commit_messages import Committer
+from hl7_gateway.use_cases.receive_message import ReceiveMessage
+
+START, END = b"\x0b", b"\x1c\r"
+WAIT_S = 5.0
+
+
+def _integration(number: int = 1, *, tenant: str = TENANT, senders: Any = (), state: str = "active") -> Integration:
+    channel = Channel("hl7-in", ChannelKind.HL7V2_IN, "", "America/Chicago", settings={"senders": list(senders)})
+    return Integration(
+        id=type_id("int", uuid7(1_700_000_000_000 + number, number)),
+        tenant=tenant,
+        name=f"Integration {number}",
+        vendor=Vendor.HL7V2,
+        product="any",
+        environment=Environment.TEST,
+        state=IntegrationState(state),
+        write_back=WriteBack.OFF,
+        version=1,
+        channels={"hl7-in": channel},
+    )
+
+
+def _message(
+    control_id: str = "1",
+    *,
+    kind: str = "ADT^A08",
+    sender: str = "EPIC|CLINIC",
+    patient: str = "4711^^^EPIC^MR",
+    name: str = "TEST^SYNTHETIC",
+    modes: str = "",
+    charset: str = "UNICODE UTF-8",
+) -> bytes:
+    msh = f"MSH|^~\\&|{sender}|PS|HERE|20260301093000||{kind}|{control_id}|P|2.5.1|||{modes or '|'}||{charset}"
+    segments = [msh, "EVN||20260301093000", f"PID|1||{patient}||{name}||19700101|F", "PV1|1|O"]
+    return ("\r".join(segments) + "\r").encode()
+
+
+class FakeSenders:
+    """`Senders` with a table set by hand."""
+
+    def __init__(self, *integrations: Integration) -> None:
+        self.now: SenderTable = sender_table(integrations)
+        self.known = True
+
+    def table(self) -> SenderTable:
+        return self.now
+
+    def settled(self) -> bool:
+        return self.known
+
+
+class FakeJournal:
+    """`Journal` that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.exchanges: list[Any] = []
+
+    def begin(self, _: Any) -> Any:
+        return SimpleNamespace(traceparent="")
+
+    def end(self, _: Any, exchange: Any) -> None:
+        self.exchanges.append(exchange)
+
+
+class Client:
+    """A peer that writes bytes and reads frames."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, *bodies: bytes) -> None:
+        await self.raw(b"".join(START + body + END for body in bodies))
+
+    async def raw(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def answer(self) -> bytes:
+        """The next frame's body."""
+        async with asyncio.timeout(WAIT_S):
+            frame = await self.reader.readuntil(END)
+        assert frame.startswith(START)
+        return frame[1 : -len(END)]
+
+    async def code(self) -> tuple[str, str]:
+        """MSA-1 and MSA-2 of the next frame."""
+        return acknowledgment(await self.answer())
+
+    async def ended(self) -> bool:
+        """Whether the other side closed without another byte."""
+        async with asyncio.timeout(WAIT_S):
+            try:
+                return await self.reader.read(1) == b""
+            except ConnectionError:
+                return True
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def acknowledgment(body: bytes) -> tuple[str, str]:
+    fields = next(row for row in body.split(b"\r") if row.startswith(b"MSA")).decode().split("|")
+    return fields[1], fields[2] if len(fields) > 2 else ""
+
+
+class Gateway:
+    """Listener, receiver and committer on a fake store."""
+
+    def __init__(self, store: Any, senders: FakeSenders, limits: dict[str, Any]) -> None:
+        clock = SystemClock()
+        self.store = store
+        self.senders = senders
+        self.journal = FakeJournal()
+        self.committer = Committer(
+            store,
+            StaticKeyRing(),
+            clock,
+            batch_messages_max=limits.get("batch_messages_max", 512),
+            waiting_bytes_max=limits.get("waiting_bytes_max", 1 << 26),
+            store_timeout_s=limits.get("store_timeout_s", 4.0),
+        )
+        receiver = ReceiveMessage(senders, self.committer, self.journal, clock, SystemIds())
+        connection = Limits(
+            limits.get("frame_bytes_max", 1 << 20),
+            limits.get("frame_timeout_s", 60.0),
+            limits.get("idle_timeout_s", 60.0),
+        )
+        admitted = ListenerLimits(
+            limits.get("connections_max", 100), limits.get("connection_waiting_messages_max", 64), connection
+        )
+        self.listener = MllpListener("127.0.0.1", 0, receiver, clock, admitted)
+
+        self._clients: list[Client] = []
+
+    async def client(self) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.listener.port))
+        self._clients.append(client)
+        return client
+
+    async def close_clients(self) -> None:
+        for client in self._clients:
+            client.close()
+            with contextlib.suppress(OSError):
+                await client.writer.wait_closed()
+
+
+Running = Callable[..., Any]
+
+
+@pytest.fixture
+def running_gateway() -> Running:
+    """`async with running_gateway(store, integrations=…, limits…) as gateway`."""
+
+    @asynccontextmanager
+    async def running(store: Any = None, *, integrations: Any = None, **limits: Any) -> AsyncIterator[Gateway]:
+        known = [_integration()] if integrations is None else integrations
+        gateway = Gateway(store or MemoryStore(), FakeSenders(*known), limits)
+        committing = asyncio.create_task(gateway.committer.run())
+        await gateway.listener.start()
+        try:
+            yield gateway
+        finally:
+            await gateway.listener.stop(WAIT_S)
+            gateway.committer.stop()
+            async with asyncio.timeout(WAIT_S):
+                await committing
+            await gateway.close_clients()
+
+    return running
+
+
+@pytest.fixture
+def integration() -> Callable[..., Integration]:
+    return _integration
+
+
+@pytest.fixture
+def message() -> Callable[..., bytes]:
+    return _message
+
+
+@pytest.fixture
+def memory_store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def at() -> datetime:
+    return datetime(2026, 3, 1, 9, 30, tzinfo=UTC)

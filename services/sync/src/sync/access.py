@@ -1,0 +1,26 @@
+"""Who may call sync: one row per route."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from common.models.access import CONFIGURE, OPERATE, READ_RECORDS, READ_STATE, Access
+
+ACCESS: Final = (
+    Access("POST", "/runs", OPERATE),
+    Access("GET", "/runs", READ_STATE),
+    Access("GET", "/runs/{run_id}", READ_STATE),
+    Access("POST", "/runs/{run_id}:cancel", OPERATE),
+    Access("GET", "/records", READ_STATE),
+    Access("POST", "/records/{record_type}:search", READ_RECORDS),
+    Access("GET", "/records/{record_type}/{record_id}", READ_RECORDS),
+    Access("GET", "/records/{record_type}/{record_id}/versions", READ_RECORDS),
+    Access("POST", "/cross-references:search", READ_RECORDS),
+    # Codes, rules and value classes only; the bodies are not shown here.
+    Access("GET", "/quarantine", READ_STATE),
+    Access("POST", "/schedules", CONFIGURE),
+    Access("GET", "/schedules", READ_STATE),
+    Access("GET", "/schedules/{schedule_id}", READ_STATE),
+    Access("PATCH", "/schedules/{schedule_id}", CONFIGURE),
+    Access("DELETE", "/schedules/{schedule_id}", CONFIGURE),
+)
