@@ -20,8 +20,8 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from e2e.journey import PATIENTS, wait_for_patients  # noqa: E402 - found through the path above
-from e2e.suite_process import Suite, embedded_suite  # noqa: E402
+from e2e.journey import PATIENTS, wait_for_patients
+from e2e.suite_process import Suite, embedded_suite
 
 IDLE_S = 20.0
 READS = 2_000
@@ -58,7 +58,9 @@ def start_up(folder: Path) -> Iterator[dict[str, object]]:
         began = time.perf_counter()
         with embedded_suite(folder / "start", demo=False):
             seconds = time.perf_counter() - began
-        yield figure(f"start-up, {name}", seconds, "s", "python -m suite until ready and the token is written", goal=10.0)
+        yield figure(
+            f"start-up, {name}", seconds, "s", "python -m suite until ready and the token is written", goal=10.0
+        )
 
 
 def resident_megabytes(suite: Suite) -> float:
@@ -73,8 +75,19 @@ def memory_and_reads(folder: Path) -> Iterator[dict[str, object]]:
         process = psutil.Process(suite.processes["suite"].pid)
         process.cpu_percent()
         time.sleep(IDLE_S)
-        yield figure("RSS idle", resident_megabytes(suite), "MB", f"all services, simulator and {PATIENTS} patients, {IDLE_S:g} s after the first synchronisation", goal=300.0)
-        yield figure("CPU idle", process.cpu_percent(), "% of one core", f"the demonstration polls every 5 s, mean of {IDLE_S:g} s")
+        yield figure(
+            "RSS idle",
+            resident_megabytes(suite),
+            "MB",
+            f"all services, simulator and {PATIENTS} patients, {IDLE_S:g} s after the first synchronisation",
+            goal=300.0,
+        )
+        yield figure(
+            "CPU idle",
+            process.cpu_percent(),
+            "% of one core",
+            f"the demonstration polls every 5 s, mean of {IDLE_S:g} s",
+        )
         headers = {"authorization": f"Bearer {suite.token}"}
         with httpx.Client(headers=headers, trust_env=False) as client:
             floor = latencies_ms(client, suite.urls["auth-gateway"] + FLOOR_PATH, READS)
@@ -83,7 +96,12 @@ def memory_and_reads(folder: Path) -> Iterator[dict[str, object]]:
         yield figure("read p50", percentile(read, 0.5), "ms", how)
         yield figure("read p99", percentile(read, 0.99), "ms", how)
         ratio = statistics.median(read) / statistics.median(floor)
-        yield figure("read p50 against the floor", ratio, "×", f"the floor is GET {FLOOR_PATH} of the same run: no token, no database")
+        yield figure(
+            "read p50 against the floor",
+            ratio,
+            "×",
+            f"the floor is GET {FLOOR_PATH} of the same run: no token, no database",
+        )
 
 
 FIGURES = {"start-up": start_up, "memory-and-reads": memory_and_reads}
@@ -91,7 +109,9 @@ FIGURES = {"start-up": start_up, "memory-and-reads": memory_and_reads}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 1 when a goal was missed."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("groups", nargs="*", choices=[*FIGURES, []], help="which figures; all by default")
     chosen = parser.parse_args(arguments).groups or list(FIGURES)
     missed = False

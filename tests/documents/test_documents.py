@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from suite.documents import differences, documents
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,9 @@ def test_generated_documents_are_what_their_rows_say() -> None:
     assert list(differences()) == [], "run `make docs`"
 
 
-@pytest.mark.parametrize("document", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]), ids=lambda path: path.name
+)
 def test_links_lead_somewhere(document: Path) -> None:
     broken = [link for link, _ in LINK.findall(document.read_text()) if not (document.parent / link).exists()]
     assert broken == []

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from e2e.suite_process import Suite, embedded_suite, separate_suite
 
 

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from e2e.suite_process import Suite, eventually
 from hl7.client import MLLPClient
+
+from e2e.suite_process import Suite, eventually
 
 PATIENTS = 200
 POLL_S = 5.0
@@ -40,7 +41,9 @@ def all_patients(suite: Suite) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     cursor: str | None = None
     while True:
-        page = suite.call("POST", "/sync/v1/records/patient:search", {"limit": 100, "cursor": cursor} if cursor else {"limit": 100})
+        page = suite.call(
+            "POST", "/sync/v1/records/patient:search", {"limit": 100, "cursor": cursor} if cursor else {"limit": 100}
+        )
         found += page["items"]
         cursor = page["next"]
         if cursor is None:
@@ -63,7 +66,7 @@ def medical_record_number(patient: dict[str, Any]) -> str:
 def adt_a08(number: str, family: str, control_id: str, time: str = "20261123101500") -> str:
     return "\r".join(
         (
-            f"MSH|^~\\&|EPIC|DEMO|PRACTICE_STUDIO|DEMO|{time}||ADT^A08^ADT_A01|{control_id}|P|2.5.1|||AL|NE||UNICODE UTF-8",
+            f"MSH|^~\\&|EPIC|DEMO|PRACTICE_STUDIO|DEMO|{time}||ADT^A08^ADT_A01|{control_id}|P|2.5.1||||||UNICODE UTF-8",
             f"EVN|A08|{time}",
             f"PID|1||{number}^^^EPIC^MR||{family}^Changed||19700101|F",
             "PV1|1|O",
@@ -78,7 +81,9 @@ def send_hl7(suite: Suite, *messages: str) -> list[str]:
     with MLLPClient("127.0.0.1", suite.mllp_port, encoding="utf-8") as client:
         for message in messages:
             reply = client.send_message(message.encode()).decode()
-            codes.append(next(line.split("|")[1] for line in reply.strip("\x0b\x1c\r").split("\r") if line.startswith("MSA")))
+            codes.append(
+                next(line.split("|")[1] for line in reply.strip("\x0b\x1c\r").split("\r") if line.startswith("MSA"))
+            )
     return codes
 
 
@@ -155,7 +160,9 @@ def whole_journey(suite: Suite) -> None:
     """Patients arrive, an HL7 message changes one, exchanges are recorded, a connection is tested, a road breaks and mends."""
     patients = wait_for_patients(suite)
     assert len({medical_record_number(patient) for patient in patients}) == PATIENTS
-    assert eventually(lambda: suite.call("POST", "/sync/v1/records/appointment:search", {"limit": 10})["items"], within_s=30)
+    assert eventually(
+        lambda: suite.call("POST", "/sync/v1/records/appointment:search", {"limit": 10})["items"], within_s=30
+    )
 
     patient = patients[0]
     before = suite.call("GET", f"/sync/v1/records/patient/{patient['id']}")
@@ -167,9 +174,7 @@ def whole_journey(suite: Suite) -> None:
     versions = suite.call("GET", f"/sync/v1/records/patient/{patient['id']}/versions")["items"]
     assert any("Überall" in json.dumps(version, ensure_ascii=False) for version in versions)
 
-    exchanges = eventually(
-        lambda: suite.call("GET", "/diagnostics/v1/exchanges?kind=hl7v2")["items"], within_s=10
-    )
+    exchanges = eventually(lambda: suite.call("GET", "/diagnostics/v1/exchanges?kind=hl7v2")["items"], within_s=10)
     assert exchanges[0]["operation"] == "ADT^A08"
     assert suite.call("GET", "/diagnostics/v1/exchanges?kind=fhir&outcome=ok")["items"]
 
@@ -183,7 +188,10 @@ def whole_journey(suite: Suite) -> None:
         webhook = suite.call("POST", "/alerts/v1/webhooks", {"url": received.url})
         alert = fault_opens_and_resolves(suite, "unavailable")
         told = eventually(
-            lambda: {row["type"] for row in received.verified(webhook["secret"])} >= {"ps.alert.opened", "ps.alert.resolved"},
+            lambda: (
+                {row["type"] for row in received.verified(webhook["secret"])}
+                >= {"ps.alert.opened", "ps.alert.resolved"}
+            ),
             within_s=15,
         )
         assert told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from e2e.journey import whole_journey
 from e2e.suite_process import Suite
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from e2e.journey import FAULTS, fault_opens_and_resolves, wait_for_patients
 from e2e.suite_process import Suite
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from e2e.journey import adt_a08, medical_record_number, send_hl7, wait_for_patients
 from e2e.suite_process import Suite, embedded_suite, eventually, wait_until_welcome
 
@@ -43,14 +44,19 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         assert_one_line(start_and_fail("--port", port, "--data", str(tmp_path)), "start.port-in-use", port, "PORT=")
         assert_one_line(
-            start_and_fail("--port", "0", "--mllp-port", port, "--data", str(tmp_path)), "start.port-in-use", port, "MLLP_PORT="
+            start_and_fail("--port", "0", "--mllp-port", port, "--data", str(tmp_path)),
+            "start.port-in-use",
+            port,
+            "MLLP_PORT=",
         )
 
 
 def test_an_unusable_directory_is_one_line(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("not a directory")
-    assert_one_line(start_and_fail("--port", "0", "--data", str(file)), "start.directory-unwritable", str(file), "DATA=")
+    assert_one_line(
+        start_and_fail("--port", "0", "--data", str(file)), "start.directory-unwritable", str(file), "DATA="
+    )
 
 
 def test_a_bad_setting_is_one_line(tmp_path: Path) -> None:
@@ -87,7 +93,9 @@ def test_kill_9_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -
             found: set[str] = set()
             cursor = None
             while True:
-                page = suite.call("POST", "/hl7/v1/messages:search", {"limit": 500, **({"cursor": cursor} if cursor else {})})
+                page = suite.call(
+                    "POST", "/hl7/v1/messages:search", {"limit": 500, **({"cursor": cursor} if cursor else {})}
+                )
                 found |= {row["control_id"] for row in page["items"]}
                 cursor = page["next"]
                 if cursor is None:

@@ -7,23 +7,43 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
+from common.models.access import Role
+from common.models.events import Event
 from common.models.identifiers import type_id, uuid7
-from common.models.integration import Channel, ChannelKind, Environment, Integration, IntegrationState, Vendor, WriteBack
+from common.models.integration import (
+    Channel,
+    ChannelKind,
+    Environment,
+    Integration,
+    IntegrationState,
+    Vendor,
+    WriteBack,
+)
 from common.runtime.keyring import StaticKeyRing
+from common.runtime.runtime import Runtime
 from common.runtime.system import SystemClock, SystemIds
-from common.testing import TENANT
+from common.testing import TENANT, make_test_runtime, running
 from hl7_gateway.adapters.memory_store import MemoryStore
 from hl7_gateway.adapters.mllp_listener import ListenerLimits, MllpListener
 from hl7_gateway.core.connection import Limits
 from hl7_gateway.core.senders import SenderTable, sender_table
+from hl7_gateway.module import build
 from hl7_gateway.use_cases.commit_messages import Committer
 from hl7_gateway.use_cases.receive_message import ReceiveMessage
 
+INTEGRATION_ID = type_id("int", uuid7(1_700_000_000_000, 1))
+SYSTEM = "urn:oid:1.2.3"
 START, END = b"\x0b", b"\x1c\r"
 WAIT_S = 5.0
 
@@ -57,6 +77,51 @@ def _message(
     msh = f"MSH|^~\\&|{sender}|PS|HERE|20260301093000||{kind}|{control_id}|P|2.5.1|||{modes or '|'}||{charset}"
     segments = [msh, "EVN||20260301093000", f"PID|1||{patient}||{name}||19700101|F", "PV1|1|O"]
     return ("\r".join(segments) + "\r").encode()
+
+
+def document() -> dict[str, Any]:
+    """The integration that stands in auth-gateway's place."""
+    channel = {"kind": "hl7v2-in", "endpoint": "", "time_zone": "America/Chicago", "settings": {"senders": []}}
+    return {
+        "id": INTEGRATION_ID,
+        "tenant": TENANT,
+        "name": "Clinic",
+        "vendor": "hl7v2",
+        "product": "any",
+        "environment": "test",
+        "state": "active",
+        "write_back": "off",
+        "version": 1,
+        "identifier_systems": [{"assigning_authority": "EPIC", "system": SYSTEM}],
+        "channels": {"hl7-in": channel},
+    }
+
+
+def peer() -> Starlette:
+    """In the place of auth-gateway: knows the one integration."""
+
+    async def read(_: Request) -> JSONResponse:
+        return JSONResponse(document())
+
+    return Starlette(routes=[Route("/auth/v1/integrations/{id}", read)])
+
+
+async def announce(runtime: Runtime) -> None:
+    """Tell the bus of the integration."""
+    await runtime.bus.publish(
+        [
+            Event(
+                id=runtime.ids.new("evt"),
+                type="ps.integration.changed",
+                source="/auth-gateway/test",
+                subject=INTEGRATION_ID,
+                time=runtime.clock.now(),
+                tenant=TENANT,
+                key=INTEGRATION_ID,
+                data={"integration_id": INTEGRATION_ID, "version": 1, "state": "active", "changed": []},
+            )
+        ]
+    )
 
 
 class FakeSenders:
@@ -177,7 +242,7 @@ def running_gateway() -> Running:
     """`async with running_gateway(store, integrations=…, limits…) as gateway`."""
 
     @asynccontextmanager
-    async def running(store: Any = None, *, integrations: Any = None, **limits: Any) -> AsyncIterator[Gateway]:
+    async def on_a_fake(store: Any = None, *, integrations: Any = None, **limits: Any) -> AsyncIterator[Gateway]:
         known = [_integration()] if integrations is None else integrations
         gateway = Gateway(store or MemoryStore(), FakeSenders(*known), limits)
         committing = asyncio.create_task(gateway.committer.run())
@@ -191,7 +256,7 @@ def running_gateway() -> Running:
                 await committing
             await gateway.close_clients()
 
-    return running
+    return on_a_fake
 
 
 @pytest.fixture
@@ -212,3 +277,31 @@ def memory_store() -> MemoryStore:
 @pytest.fixture
 def at() -> datetime:
     return datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+async def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    """The module as the host runs it, with its listener on a free port; `suite.mllp_port`, `suite.runtime`, clients."""
+    monkeypatch.setenv("PS_HL7_LISTEN_PORT", "0")
+    spans = InMemorySpanExporter()
+    runtime = make_test_runtime(tmp_path, "hl7-gateway", peer_apps={"auth-gateway": peer()}, span_exporter=spans)
+    async with running(runtime, build) as up:
+        await announce(runtime)
+        async with asyncio.timeout(WAIT_S):
+            while not runtime.directory.all():
+                await asyncio.sleep(0.005)
+        async with up.client(Role.VIEWER) as viewer:
+            listener = (await viewer.get("/hl7/v1/listeners")).json()["items"][0]
+        up.mllp_port = listener["port"]  # type: ignore[attr-defined]
+        up.spans = spans  # type: ignore[attr-defined]
+        yield up
+
+
+@pytest.fixture
+def connect() -> Callable[[int], Any]:
+    """`client = await connect(port)`."""
+
+    async def connected(port: int) -> Client:
+        return Client(*await asyncio.open_connection("127.0.0.1", port))
+
+    return connected

@@ -156,9 +156,7 @@ async def test_enhanced_mode(running_gateway: Any, message: Message) -> None:
         client.close()
 
 
-@pytest.mark.parametrize(
-    ("kind", "error"), [("ORU^R01", b"200"), ("ADT^A40", b"201"), ("ADT", b"201"), ("", b"200")]
-)
+@pytest.mark.parametrize(("kind", "error"), [("ORU^R01", b"200"), ("ADT^A40", b"201"), ("ADT", b"201"), ("", b"200")])
 async def test_a_type_that_is_not_taken_is_rejected_and_kept(
     running_gateway: Any, message: Message, kind: str, error: bytes
 ) -> None:
@@ -173,7 +171,9 @@ async def test_a_type_that_is_not_taken_is_rejected_and_kept(
         client.close()
 
 
-async def test_an_unknown_sender_is_rejected_and_the_exchange_told(running_gateway: Any, message: Message, integration: Any) -> None:
+async def test_an_unknown_sender_is_rejected_and_the_exchange_told(
+    running_gateway: Any, message: Message, integration: Any
+) -> None:
     known = integration(1, senders=[{"application": "EPIC", "facility": "CLINIC"}])
     async with running_gateway(integrations=[known]) as gateway:
         client = await gateway.client()
@@ -187,7 +187,9 @@ async def test_an_unknown_sender_is_rejected_and_the_exchange_told(running_gatew
         client.close()
 
 
-async def test_a_sender_that_two_practices_claim_is_nobodys(running_gateway: Any, message: Message, integration: Any) -> None:
+async def test_a_sender_that_two_practices_claim_is_nobodys(
+    running_gateway: Any, message: Message, integration: Any
+) -> None:
     async with running_gateway(integrations=[integration(1), integration(2, tenant=OTHER_TENANT)]) as gateway:
         client = await gateway.client()
         await client.send(message("1"))
@@ -236,7 +238,9 @@ async def test_bytes_outside_frames_are_counted_and_not_logged(
         client.close()
 
 
-async def test_a_frame_over_the_cap_is_rejected_and_the_connection_closed(running_gateway: Any, message: Message) -> None:
+async def test_a_frame_over_the_cap_is_rejected_and_the_connection_closed(
+    running_gateway: Any, message: Message
+) -> None:
     async with running_gateway(frame_bytes_max=2000) as gateway:
         client = await gateway.client()
         await client.send(message("small"))

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from suite import local
-from suite.composition import SERVICES
-
 from common.models.errors import SuiteError
 from common.runtime.host import Host, claim_port, compose, run, serve
 from common.runtime.settings import RuntimeSettings, environment_of, load
 from common.runtime.telemetry import set_up_logging
+from suite import local
+from suite.composition import SERVICES
 
 LOOPBACK: Final = "127.0.0.0/8,::1/128"
 
@@ -31,8 +30,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", default=None, help="HTTP port (PS_PORT, default 8080)")
     parser.add_argument("--mllp-port", default=None, help="HL7 port (PS_HL7_LISTEN_PORT, default 2575)")
     parser.add_argument("--data", default=None, help="directory of databases, keys and token (PS_DATA, default ./data)")
-    parser.add_argument("--demo", choices=("0", "1"), default="1", help="1: with the demonstration practice (default); 0: empty")
-    parser.add_argument("--rotate-token", action="store_true", help="make a new administrator's token; older tokens stop working")
+    parser.add_argument(
+        "--demo", choices=("0", "1"), default="1", help="1: with the demonstration practice (default); 0: empty"
+    )
+    parser.add_argument(
+        "--rotate-token", action="store_true", help="make a new administrator's token; older tokens stop working"
+    )
     return parser.parse_args(arguments)
 
 
@@ -55,7 +58,11 @@ async def start(options: argparse.Namespace) -> None:
         base_url = settings.public_url or f"http://{settings.host}:{port}"
         # A token's issuer must not change with the port, or a second start on another port would refuse the first one's token.
         settings = settings.model_copy(
-            update={"port": port, "public_url": base_url, "token_issuer": settings.token_issuer or "urn:practice-studio:local"}
+            update={
+                "port": port,
+                "public_url": base_url,
+                "token_issuer": settings.token_issuer or "urn:practice-studio:local",
+            }
         )
         host = compose(list(SERVICES.values()), settings, service="suite")
 
@@ -65,7 +72,7 @@ async def start(options: argparse.Namespace) -> None:
         await serve(host, claimed, ready=ready)
     finally:
         claimed.close()
-    print("Stopped.", flush=True)  # noqa: T201 - the command line's own output
+    print("Stopped.", flush=True)
 
 
 async def _welcome(host: Host, options: argparse.Namespace, base_url: str) -> None:
@@ -79,7 +86,11 @@ async def _welcome(host: Host, options: argparse.Namespace, base_url: str) -> No
     if options.demo == "1":
         await local.ensure_demonstration(door, token, tenant, {"simulator": base_url, "auth-gateway": base_url})
     mllp_port = os.environ.get("PS_HL7_LISTEN_PORT") or "2575"
-    demo = f"Demonstration      {local.TENANT_NAME}, polling the simulator every {local.POLL_S} s" if options.demo == "1" else "Demonstration      none (DEMO=0)"
+    demo = (
+        f"Demonstration      {local.TENANT_NAME}, polling the simulator every {local.POLL_S} s"
+        if options.demo == "1"
+        else "Demonstration      none (DEMO=0)"
+    )
     lines = (
         "",
         "Practice Studio Integrations is running.",
@@ -93,7 +104,7 @@ async def _welcome(host: Host, options: argparse.Namespace, base_url: str) -> No
         "Stop               Ctrl-C",
         "",
     )
-    print("\n".join(lines), flush=True)  # noqa: T201 - the command line's own output
+    print("\n".join(lines), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

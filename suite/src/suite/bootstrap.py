@@ -11,14 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from suite import local
-
 from common.runtime.host import run
 from common.runtime.keyring import load_key_encryption_key
 from common.runtime.peers import Peers
 from common.runtime.runtime import prepare_data
 from common.runtime.settings import RuntimeSettings, load
 from common.runtime.system import SystemClock, SystemIds
+from suite import local
 
 
 async def bootstrap(*, demo: bool, rotate: bool) -> None:
@@ -44,7 +43,9 @@ async def bootstrap(*, demo: bool, rotate: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0, or 1 with one line that says why."""
     parser = argparse.ArgumentParser(prog="python -m suite.bootstrap", description=__doc__)
-    parser.add_argument("--demo", choices=("0", "1"), default="0", help="1: also the demonstration practice (needs the simulator)")
+    parser.add_argument(
+        "--demo", choices=("0", "1"), default="0", help="1: also the demonstration practice (needs the simulator)"
+    )
     parser.add_argument("--rotate-token", action="store_true", help="older tokens stop working")
     options = parser.parse_args(arguments)
     return run(lambda: bootstrap(demo=options.demo == "1", rotate=options.rotate_token))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pydantic_settings import BaseSettings
+
 import alerts.module
 import auth_gateway.module
 import diagnostics.module
@@ -12,14 +14,12 @@ import simulator.module
 import sync.module
 from alerts.settings import AlertsSettings
 from auth_gateway.settings import AuthGatewaySettings
-from diagnostics.settings import DiagnosticsSettings
-from hl7_gateway.settings import Hl7GatewaySettings
-from pydantic_settings import BaseSettings
-from simulator.settings import SimulatorSettings
-from sync.settings import SyncSettings
-
 from common.runtime.host import Build
 from common.runtime.settings import RuntimeSettings
+from diagnostics.settings import DiagnosticsSettings
+from hl7_gateway.settings import Hl7GatewaySettings
+from simulator.settings import SimulatorSettings
+from sync.settings import SyncSettings
 
 SIMULATOR: Final[Build] = simulator.module.build
 SERVICES: Final[dict[str, Build]] = {

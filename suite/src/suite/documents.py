@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from suite.composition import SERVICES, SETTINGS
 
 from common.models.access import Role
 from common.models.errors import catalogue_markdown as errors_markdown
@@ -22,6 +21,7 @@ from common.runtime.chassis_api import CHASSIS_ACCESS, DATABASE_ACCESS
 from common.runtime.host import PROCESS_ACCESS, Host, compose
 from common.runtime.settings import RuntimeSettings
 from common.runtime.settings import catalogue_markdown as settings_markdown
+from suite.composition import SERVICES, SETTINGS
 
 DOCS: Final = Path(__file__).resolve().parents[3] / "docs"
 
@@ -51,7 +51,8 @@ def access_markdown(host: Host) -> str:
         lines += ["", f"## {module.name}", "", "| route | roles |", "|---|---|"]
         rows = [*module.access, *CHASSIS_ACCESS, *(DATABASE_ACCESS if module.database is not None else ())]
         lines += [
-            f"| `{row.method} {module.prefix}/v1{row.path}` | {_roles(row.roles) if row.roles else f'– {row.reason}'} |" for row in rows
+            f"| `{row.method} {module.prefix}/v1{row.path}` | {_roles(row.roles) if row.roles else f'– {row.reason}'} |"
+            for row in rows
         ]
     lines += ["", "## Every process", "", "| route | roles |", "|---|---|"]
     lines += [f"| `{row.method} {row.path}` | – {row.reason} |" for row in PROCESS_ACCESS]
@@ -106,7 +107,9 @@ def asyncapi_yaml() -> str:
         "channels": channels,
         "components": {"messages": messages, "schemas": {"CloudEventHeaders": _HEADERS}},
     }
-    return "# Generated from common.models.events by `make docs`.\n" + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+    return "# Generated from common.models.events by `make docs`.\n" + yaml.safe_dump(
+        document, sort_keys=False, allow_unicode=True, width=120
+    )
 
 
 _HEADERS: Final[dict[str, Any]] = {
@@ -140,7 +143,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     """Write the documents; with `--check` only compare (exit status 1 when one differs)."""
     if "--check" in arguments:
         stale = list(differences())
-        print("\n".join(f"docs/{name} differs: run `make docs`" for name in stale) or "documents are true")  # noqa: T201
+        print("\n".join(f"docs/{name} differs: run `make docs`" for name in stale) or "documents are true")
         return 1 if stale else 0
     for name, text in documents().items():
         (DOCS / name).write_text(text, encoding="utf-8")

@@ -47,7 +47,9 @@ class Door:
     def client(self, service: str) -> httpx.AsyncClient:
         """A client of one service."""
         if self._app is not None:
-            return httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url="http://local.invalid", timeout=30)
+            return httpx.AsyncClient(
+                transport=httpx.ASGITransport(self._app), base_url="http://local.invalid", timeout=30
+            )
         if service not in self._urls:
             raise SuiteError("start.bad-setting", f"PS_PEERS names no URL of {service}.")
         return httpx.AsyncClient(base_url=self._urls[service], timeout=30, trust_env=False)
@@ -73,7 +75,13 @@ class Api:
             await client.aclose()
 
     async def send(
-        self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, absent_ok: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: dict[str, str] | None = None,
+        absent_ok: bool = False,
     ) -> Any:
         """The JSON of a call's answer (None for an absent thing when that is allowed)."""
         service = PREFIXES[path.split("/")[1]]
@@ -207,4 +215,6 @@ async def _ensure_schedules(api: Api, integration_id: str) -> None:
     runs = (await api.send("GET", f"/sync/v1/runs?integration_id={integration_id}&limit=500"))["items"]
     for resource in ("patient", "appointment"):
         if not any(run["resource"] == resource and run["mode"] == "full" for run in runs):
-            await api.send("POST", "/sync/v1/runs", {"integration_id": integration_id, "resource": resource, "mode": "full"})
+            await api.send(
+                "POST", "/sync/v1/runs", {"integration_id": integration_id, "resource": resource, "mode": "full"}
+            )

@@ -86,7 +86,9 @@ def make_test_runtime(
     }  # fmt: skip
     chosen = RuntimeSettings(**merged)
     telemetry = Telemetry(chosen, service=service, replica="test", exporter=span_exporter)
-    runtime = make_runtime(chosen, service=service, clock=clock, ids=ids, telemetry=telemetry, keyring=keyring or StaticKeyRing())
+    runtime = make_runtime(
+        chosen, service=service, clock=clock, ids=ids, telemetry=telemetry, keyring=keyring or StaticKeyRing()
+    )
     issuer = TokenIssuer(clock)
     peers = TestPeers({}, runtime.kek, f"service:{service}", clock, ids)
     peers.issuer = issuer

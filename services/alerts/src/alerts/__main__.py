@@ -1,6 +1,6 @@
 """`python -m alerts`: this service alone."""
 
-from common.runtime.host import main
 from alerts.module import build
+from common.runtime.host import main
 
 main(build, service="alerts")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from alerts.access import ACCESS
@@ -18,6 +16,7 @@ from alerts.consumers import subscriptions
 from alerts.settings import AlertsSettings
 from alerts.use_cases.deliver_webhooks import deliver_webhooks
 from alerts.use_cases.resolve_quiet import resolve_quiet, watch
+from common.runtime.background import background
 from common.runtime.leases import Leases
 from common.runtime.module import Module
 from common.runtime.runtime import Runtime
@@ -35,11 +34,13 @@ def build(runtime: Runtime) -> Module:
     announcer = OutboxAnnouncer(database, webhooks, runtime.telemetry_events, clock, ids, runtime.source("alerts"))
     leases = Leases(database, clock, ids)
 
-    async def background() -> None:
-        """Deliveries, quiet alerts and the watchdog, on one replica at a time."""
-        await leases.run_while_held(
-            "alerts.background",
-            lambda: _together(
+    async def on_one_replica() -> None:
+        """Deliveries, quiet alerts and the watchdog."""
+        await leases.run_while_held("alerts.background", together)
+
+    async def together() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(
                 deliver_webhooks(
                     queue=webhooks,
                     sender=sender,
@@ -48,22 +49,14 @@ def build(runtime: Runtime) -> Module:
                     wake=announcer.wake,
                     attempts_max=settings.webhook_attempts_max,
                     backoff_s=settings.webhook_backoff_s,
-                ),
+                )
+            )
+            group.create_task(
                 resolve_quiet(
                     transactions=database, store=store, announcer=announcer, clock=clock, every_s=settings.tick_every_s
-                ),
-                watch(announcer, settings.watchdog_every_s),
-            ),
-        )
-
-    @asynccontextmanager
-    async def lifespan() -> AsyncIterator[None]:
-        task = asyncio.create_task(background(), name="alerts-background")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+                )
+            )
+            group.create_task(watch(announcer, settings.watchdog_every_s))
 
     return Module(
         name="alerts",
@@ -72,12 +65,6 @@ def build(runtime: Runtime) -> Module:
         access=ACCESS,
         database=database,
         subscriptions=subscriptions(store, announcer, clock, ids),
-        lifespan=lifespan,
+        lifespan=lambda: background("alerts", on_one_replica),
         stream_topics=("ps.alert.v1",),
     )
-
-
-async def _together(*work: object) -> None:
-    async with asyncio.TaskGroup() as group:
-        for coroutine in work:
-            group.create_task(coroutine)  # type: ignore[arg-type]

@@ -87,7 +87,9 @@ class Sender(Protocol):
 class AlertBook(Protocol):
     """What the API reads and changes about alerts and rules."""
 
-    async def search(self, tenant: str, state: str | None, integration_id: str | None, cursor: str | None, limit: int) -> Page[Alert]:
+    async def search(
+        self, tenant: str, state: str | None, integration_id: str | None, cursor: str | None, limit: int
+    ) -> Page[Alert]:
         """Newest first; pending ones are not shown."""
 
     async def get(self, tenant: str, alert_id: str) -> Alert:
@@ -99,7 +101,9 @@ class AlertBook(Protocol):
     async def rule_overrides(self, tenant: str) -> dict[str, Mapping[str, Any]]:
         """What the tenant has set, by rule."""
 
-    async def change_rule(self, caller: Caller, rule: str, changed: Mapping[str, Any], version: int) -> Mapping[str, Any]:
+    async def change_rule(
+        self, caller: Caller, rule: str, changed: Mapping[str, Any], version: int
+    ) -> Mapping[str, Any]:
         """Set `enabled` or `threshold`; raises SuiteError `request.version-changed` when somebody was quicker."""
 
 

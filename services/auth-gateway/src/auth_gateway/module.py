@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -27,6 +26,7 @@ from auth_gateway.use_cases.obtain_token import Broker, obtain_token, refresh_to
 from auth_gateway.use_cases.test_credential import test_credential
 from auth_gateway.use_cases.watch_credentials import watch_credentials
 from common.runtime.authentication import verify_service_assertion
+from common.runtime.background import background
 from common.runtime.leases import Leases
 from common.runtime.module import Module
 from common.runtime.runtime import Runtime
@@ -72,18 +72,14 @@ def build(runtime: Runtime) -> Module:
     actions = credentials_api.Actions(test, partial(refresh_token, broker), partial(obtain_token, broker))
     router.include_router(credentials_api.router(integrations, credentials, actions, clock))
 
+    async def watch() -> None:
+        await leases.run_while_held("auth-gateway.watch", lambda: watch_credentials(broker, settings.watch_every_s))
+
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         await tenants.ensure_platform()
-        watching = asyncio.create_task(
-            leases.run_while_held("auth-gateway.watch", lambda: watch_credentials(broker, settings.watch_every_s)),
-            name="auth-gateway-watch",
-        )
-        try:
+        async with background("auth-gateway", watch):
             yield
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
 
     return Module(
         name="auth-gateway",

@@ -27,7 +27,9 @@ class NewConnectionTest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     integration_id: str = Field(max_length=40, description="the integration")
-    channel: str | None = Field(default=None, max_length=63, description="its channel; by default the first with an endpoint")
+    channel: str | None = Field(
+        default=None, max_length=63, description="its channel; by default the first with an endpoint"
+    )
 
 
 def router(exchanges: ExchangeStore, tests: ConnectionTestStore, test_connection: TestConnection) -> APIRouter:
@@ -40,7 +42,9 @@ def router(exchanges: ExchangeStore, tests: ConnectionTestStore, test_connection
         integration_id: Annotated[str | None, Query(max_length=40, description="of one integration")] = None,
         kind: Annotated[str | None, Query(max_length=40, description="fhir, token, hl7v2, webhook, probe")] = None,
         outcome: Annotated[str | None, Query(pattern="^(ok|failed)$", description="ok or failed")] = None,
-        operation: Annotated[str | None, Query(max_length=100, description="e.g. Appointment.search or ADT^A08")] = None,
+        operation: Annotated[
+            str | None, Query(max_length=100, description="e.g. Appointment.search or ADT^A08")
+        ] = None,
         after: Annotated[datetime | None, Query(description="from this instant on")] = None,
         before: Annotated[datetime | None, Query(description="before this instant")] = None,
         limit: Limit = LIMIT_DEFAULT,

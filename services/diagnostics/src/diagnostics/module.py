@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from common.runtime.background import background
 from common.runtime.module import Module
 from common.runtime.runtime import Runtime
 from common.runtime.settings import load
@@ -39,21 +36,13 @@ def build(runtime: Runtime) -> Module:
         ids=runtime.ids,
     )
 
-    @asynccontextmanager
-    async def lifespan() -> AsyncIterator[None]:
-        pruning = asyncio.create_task(
-            prune_exchanges(
-                exchanges, runtime.clock, retention_days=settings.exchange_retention_days, every_s=settings.prune_every_s
-            ),
-            name="diagnostics-prune",
-        )
-        try:
-            yield
-        finally:
-            pruning.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await pruning
-
+    prune = partial(
+        prune_exchanges,
+        exchanges,
+        runtime.clock,
+        retention_days=settings.exchange_retention_days,
+        every_s=settings.prune_every_s,
+    )
     return Module(
         name="diagnostics",
         prefix="/diagnostics",
@@ -61,6 +50,6 @@ def build(runtime: Runtime) -> Module:
         access=ACCESS,
         database=database,
         subscriptions=subscriptions(exchanges),
-        lifespan=lifespan,
+        lifespan=lambda: background("diagnostics", prune),
         stream_topics=("ps.exchange.v1",),
     )

@@ -41,7 +41,9 @@ class ConnectionTestStore(Protocol):
     async def get(self, tenant: str, test_id: str) -> ConnectionTest:
         """Raises SuiteError `connection-test.not-found`."""
 
-    async def list(self, tenant: str, integration_id: str | None, cursor: str | None, limit: int) -> Page[ConnectionTest]:
+    async def list(
+        self, tenant: str, integration_id: str | None, cursor: str | None, limit: int
+    ) -> Page[ConnectionTest]:
         """Newest first."""
 
 

@@ -56,12 +56,9 @@ def new(at: datetime) -> Callable[..., NewMessage]:
     return make
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}"
-    else:
-        url = request.getfixturevalue("postgres_database")
+    url = f"sqlite:///{tmp_path}" if request.param == "sqlite" else request.getfixturevalue("postgres_database")
     opened = Database(url, "hl7-gateway", Base.metadata, MIGRATIONS)
     await opened.open()
     yield opened
@@ -207,8 +204,10 @@ async def test_searches_use_their_index(tmp_path: Path, wanted: MessageFilter, i
     await database.open()
     try:
         async with database.read() as session:
-            compiled = search_statement(TENANT, wanted).limit(10).compile(
-                (await session.connection()).engine, compile_kwargs={"literal_binds": True}
+            compiled = (
+                search_statement(TENANT, wanted)
+                .limit(10)
+                .compile((await session.connection()).engine, compile_kwargs={"literal_binds": True})
             )
             plan = " ".join(str(row[-1]) for row in await session.execute(text(f"EXPLAIN QUERY PLAN {compiled}")))
     finally:

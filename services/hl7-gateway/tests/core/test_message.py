@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-import hl7v2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hl7v2
 from common.models.identifier_systems import IdentifierSystem
 from common.models.identifiers import type_id, uuid7
 from hl7_gateway.core.message import (

@@ -52,9 +52,7 @@ _NAMES = st.sampled_from(["", "A", "B", "C"])
 
 
 @given(rows=st.lists(st.lists(st.tuples(_NAMES, _NAMES), max_size=3), max_size=5), sender=st.tuples(_NAMES, _NAMES))
-def test_no_row_that_fits_better_is_passed_over(
-    rows: list[list[tuple[str, str]]], sender: tuple[str, str]
-) -> None:
+def test_no_row_that_fits_better_is_passed_over(rows: list[list[tuple[str, str]]], sender: tuple[str, str]) -> None:
     integrations = [_with_rows(number, listed) for number, listed in enumerate(rows)]
     best, best_score = SENDER_UNKNOWN, -1
     for one, listed in zip(integrations, rows, strict=True):

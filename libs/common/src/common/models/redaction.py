@@ -27,7 +27,7 @@ ALLOWED: Final[dict[str, re.Pattern[str]]] = {
     ),
     **dict.fromkeys(
         (
-            "module", "operation", "method", "route", "status", "code", "fault", "retry", "channel", "credential",
+            "service", "operation", "method", "route", "status", "code", "fault", "retry", "channel", "credential",
             "kind", "direction", "mode", "resource", "state", "rule", "topic", "partition", "offset", "consumer",
             "generation", "count", "bytes", "duration_ms", "attempt", "version", "stage", "port", "error_type",
             "message_type", "trigger_event", "acknowledgment_code", "delay_ms", "signal", "fencing", "event_type",

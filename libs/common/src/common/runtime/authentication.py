@@ -123,7 +123,9 @@ class Authenticator:
                 sub={"essential": True},
             ).validate(decoded.claims)
         except ExpiredTokenError as error:
-            raise SuiteError("auth.token-expired", headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}) from error
+            raise SuiteError(
+                "auth.token-expired", headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}
+            ) from error
         except (JoseError, ValueError) as error:
             raise _invalid() from error
         return _caller(decoded.claims, issuer)
@@ -175,7 +177,14 @@ def _caller(claims: Mapping[str, Any], issuer: _Issuer) -> Caller:
 def sign_service_assertion(kek: KeyEncryptionKey, subject: str, clock: Clock, ids: Ids) -> str:
     """A 60 s assertion by which a service (`service:<module>`) or the local operator proves that it holds the KEK."""
     now = int(clock.now().timestamp())
-    claims = {"iss": subject, "sub": subject, "aud": ASSERTION_AUDIENCE, "iat": now, "exp": now + ASSERTION_LIFE_S, "jti": ids.new("jti")}
+    claims = {
+        "iss": subject,
+        "sub": subject,
+        "aud": ASSERTION_AUDIENCE,
+        "iat": now,
+        "exp": now + ASSERTION_LIFE_S,
+        "jti": ids.new("jti"),
+    }
     return jwt.encode({"alg": "HS256", "typ": "JWT"}, claims, _assertion_key(kek), algorithms=["HS256"])
 
 

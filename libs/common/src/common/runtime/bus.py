@@ -135,14 +135,14 @@ def from_record(headers: Mapping[str, bytes], key: bytes | None, value: bytes | 
         )
     except UnreadableError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a foreign record makes the library raise, it is unreadable
+    except Exception as error:
         raise UnreadableError(type(error).__name__) from error
 
 
 class _HeadersOnly(JSONFormat):
     """Leaves the value alone: it is read apart, because a tombstone has none."""
 
-    def read_data(self, data: bytes, content_type: str | None) -> Any:  # noqa: ARG002 - the library's signature
+    def read_data(self, data: bytes, content_type: str | None) -> Any:
         return None
 
 
@@ -151,7 +151,9 @@ _HEADERS_ONLY: Final = _HeadersOnly()
 
 def report_unreadable(topic: str, partition: int, offset: int, reason: str) -> None:
     """Say that a record was skipped; where it lies, not what it holds."""
-    _log.error("unreadable record skipped", extra={"topic": topic, "partition": partition, "offset": offset, "code": reason})
+    _log.error(
+        "unreadable record skipped", extra={"topic": topic, "partition": partition, "offset": offset, "code": reason}
+    )
 
 
 def murmur2(data: bytes) -> int:

@@ -148,7 +148,11 @@ class KafkaBus:
             places = await self.places(consumer, [topic])
             ends = await consumer.end_offsets(places)
             starts = await consumer.offsets_for_times(dict.fromkeys(places, int(since.timestamp() * 1000)))
-            wanted = {place: found.offset for place, found in starts.items() if found is not None and found.offset < ends[place]}
+            wanted = {
+                place: found.offset
+                for place, found in starts.items()
+                if found is not None and found.offset < ends[place]
+            }
             consumer.assign(list(wanted))
             for place, offset in wanted.items():
                 consumer.seek(place, offset)
@@ -244,7 +248,9 @@ class KafkaBus:
 
     async def _check_topics(self) -> None:
         """Create what is missing; refuse what differs in a way that breaks a promise."""
-        admin = AIOKafkaAdminClient(**{name: self._connection[name] for name in self._connection if name != "retry_backoff_ms"})
+        admin = AIOKafkaAdminClient(
+            **{name: self._connection[name] for name in self._connection if name != "retry_backoff_ms"}
+        )
         await admin.start()
         try:
             for _ in range(_CREATE_TRIES):
@@ -339,7 +345,9 @@ class _Reader:
                 await self.read()
                 backoff_s = BACKOFF_MIN_S
             except (KafkaError, OSError, SuiteError) as error:
-                _log.warning("bus is read again later", extra={"topic": self.topics[0], "error_type": type(error).__name__})
+                _log.warning(
+                    "bus is read again later", extra={"topic": self.topics[0], "error_type": type(error).__name__}
+                )
             await self.pause(backoff_s * (0.5 + self.bus.ids.fraction()))
             backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
 
@@ -423,7 +431,9 @@ class _Follower(_Reader):
 class _Group(_Reader, ConsumerRebalanceListener):  # type: ignore[misc]
     """A member of a consumer group: a queue and a worker per partition."""
 
-    def __init__(self, bus: KafkaBus, topics: Sequence[str], handler: BatchHandler, batch_events_max: int, group: str) -> None:
+    def __init__(
+        self, bus: KafkaBus, topics: Sequence[str], handler: BatchHandler, batch_events_max: int, group: str
+    ) -> None:
         super().__init__(bus, topics, handler, batch_events_max)
         self._group = group
         self._consumer: AIOKafkaConsumer | None = None

@@ -158,7 +158,8 @@ class SqliteBus:
         for (_, partition), end in sorted(ends.items()):
             offset = await self.run(
                 lambda connection, partition=partition: connection.execute(  # type: ignore[misc]
-                    "SELECT min(offset) FROM log WHERE topic = ? AND partition = ? AND at >= ?", (topic, partition, since_text)
+                    "SELECT min(offset) FROM log WHERE topic = ? AND partition = ? AND at >= ?",
+                    (topic, partition, since_text),
                 ).fetchone()[0]
             )
             while offset is not None and offset < end:
@@ -290,10 +291,15 @@ class SqliteBus:
         now = self.clock.now()
         for topic in self._topics.values():
             if topic.compacted:
-                await self.run(lambda connection, name=topic.name: _compact(connection, name, instant_text(now - TOMBSTONE_LIFE)))  # type: ignore[misc]
+                await self.run(
+                    lambda connection, name=topic.name: _compact(connection, name, instant_text(now - TOMBSTONE_LIFE))
+                )  # type: ignore[misc]
             elif topic.retention_ms > 0:
                 before = instant_text(now - timedelta(milliseconds=topic.retention_ms))
-                while await self.run(lambda connection, name=topic.name, at=before: _expire(connection, name, at)) == _CLEAN_ROWS_MAX:  # type: ignore[misc]
+                while (
+                    await self.run(lambda connection, name=topic.name, at=before: _expire(connection, name, at))
+                    == _CLEAN_ROWS_MAX
+                ):  # type: ignore[misc]
                     continue
 
     def _open(self, connection: sqlite3.Connection) -> None:
@@ -412,7 +418,9 @@ class _Follower(_Reader):
 class _Group(_Reader):
     """A member of a group."""
 
-    def __init__(self, bus: SqliteBus, topics: Sequence[str], handler: BatchHandler, batch_events_max: int, group: str) -> None:
+    def __init__(
+        self, bus: SqliteBus, topics: Sequence[str], handler: BatchHandler, batch_events_max: int, group: str
+    ) -> None:
         super().__init__(bus, topics, handler, batch_events_max)
         self._group = group
         self._member = bus.ids.new("rep")
@@ -449,7 +457,9 @@ class _Group(_Reader):
         behind = await self.bus.run(self._behind)
         for place in behind:
             if place in self._owned and place not in self._workers and place not in self._leaving:
-                self._workers[place] = asyncio.create_task(self._work(place), name=f"bus-{self._group}-{place[0]}-{place[1]}")
+                self._workers[place] = asyncio.create_task(
+                    self._work(place), name=f"bus-{self._group}-{place[0]}-{place[1]}"
+                )
 
     async def _work(self, place: Place) -> None:
         backoff_s = BACKOFF_MIN_S
@@ -467,7 +477,13 @@ class _Group(_Reader):
                 code = error.code if isinstance(error, SuiteError) else "internal.error"
                 _log.warning(
                     "batch will be delivered again",
-                    extra={"topic": place[0], "partition": place[1], "consumer": self._group, "code": code, "error_type": type(error).__name__},
+                    extra={
+                        "topic": place[0],
+                        "partition": place[1],
+                        "consumer": self._group,
+                        "code": code,
+                        "error_type": type(error).__name__,
+                    },
                 )
                 await self.pause(backoff_s * (0.5 + self.bus.ids.fraction()))
                 backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
@@ -491,13 +507,16 @@ class _Group(_Reader):
         surplus: set[Place] = set()
         with _transaction(connection):
             for topic in self.topics:
-                connection.execute("DELETE FROM member WHERE grp = ? AND topic = ? AND expires <= ?", (self._group, topic, now))
+                connection.execute(
+                    "DELETE FROM member WHERE grp = ? AND topic = ? AND expires <= ?", (self._group, topic, now)
+                )
                 connection.execute(
                     "INSERT INTO member VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET expires = excluded.expires",
                     (self._group, topic, self._member, expires),
                 )
                 connection.execute(
-                    "UPDATE claim SET expires = ? WHERE grp = ? AND topic = ? AND member = ?", (expires, self._group, topic, self._member)
+                    "UPDATE claim SET expires = ? WHERE grp = ? AND topic = ? AND member = ?",
+                    (expires, self._group, topic, self._member),
                 )
                 members = connection.execute(
                     "SELECT count(*) FROM member WHERE grp = ? AND topic = ?", (self._group, topic)
@@ -526,7 +545,8 @@ class _Group(_Reader):
                 ).fetchone()[0]
                 held = dict(
                     connection.execute(
-                        "SELECT partition, member FROM claim WHERE grp = ? AND topic = ? AND expires > ?", (self._group, topic, now)
+                        "SELECT partition, member FROM claim WHERE grp = ? AND topic = ? AND expires > ?",
+                        (self._group, topic, now),
                     ).fetchall()
                 )
                 ours = {partition for partition, member in held.items() if member == self._member}
@@ -593,7 +613,9 @@ def _append(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> 
     with _transaction(connection):
         places = {(row[0], row[1]) for row in rows}
         following = {
-            place: (connection.execute("SELECT next FROM head WHERE topic = ? AND partition = ?", place).fetchone() or (0,))[0]
+            place: (
+                connection.execute("SELECT next FROM head WHERE topic = ? AND partition = ?", place).fetchone() or (0,)
+            )[0]
             for place in places
         }
         placed = []
@@ -626,5 +648,3 @@ def _expire(connection: sqlite3.Connection, topic: str, before: str) -> int:
             "DELETE FROM log WHERE topic = ? AND partition = ? AND offset = ?", [(topic, *row) for row in rows]
         )
     return len(rows)
-
-

@@ -20,7 +20,9 @@ from common.runtime.runtime import Runtime
 from common.runtime.stream import StreamHub
 
 CHASSIS_ACCESS: Final = (
-    Access("GET", "/stream", frozenset(), "opened by a one-minute ticket, since EventSource cannot send a bearer token"),
+    Access(
+        "GET", "/stream", frozenset(), "opened by a one-minute ticket, since EventSource cannot send a bearer token"
+    ),
     Access("POST", "/stream-tickets", READ_STATE),
 )
 DATABASE_ACCESS: Final = (
@@ -73,7 +75,13 @@ def database_router(runtime: Runtime, database: Database, consumers: dict[str, C
     async def search(body: AuditSearch, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
         """Who did what, newest first."""
         async with database.read() as session:
-            page = await audit.search(session, caller.tenant, body.model_dump(exclude={"cursor", "limit"}, exclude_none=True), body.cursor, body.limit)
+            page = await audit.search(
+                session,
+                caller.tenant,
+                body.model_dump(exclude={"cursor", "limit"}, exclude_none=True),
+                body.cursor,
+                body.limit,
+            )
         return page_body(page.items, page.next)
 
     @router.get("/audit/export", summary="Export the audit log as FHIR AuditEvent")
@@ -109,7 +117,9 @@ def database_router(runtime: Runtime, database: Database, consumers: dict[str, C
 
 async def _audit(runtime: Runtime, database: Database, caller: Caller, action: str, subject: str) -> None:
     async with database.write() as session:
-        await audit.record(session, audit.Audit(action=action, subject=subject, caller=caller, time=runtime.clock.now()))
+        await audit.record(
+            session, audit.Audit(action=action, subject=subject, caller=caller, time=runtime.clock.now())
+        )
 
 
 def ready_response(reasons: dict[str, list[str]], module: str | None = None) -> JSONResponse:
@@ -117,6 +127,9 @@ def ready_response(reasons: dict[str, list[str]], module: str | None = None) -> 
     chosen = reasons if module is None else {module: reasons.get(module, ["unknown module"])}
     ready = not any(chosen.values())
     return JSONResponse(
-        {"status": "ready" if ready else "not ready", "modules": {name: why or "ready" for name, why in chosen.items()}},
+        {
+            "status": "ready" if ready else "not ready",
+            "modules": {name: why or "ready" for name, why in chosen.items()},
+        },
         status_code=200 if ready else 503,
     )

@@ -45,7 +45,9 @@ _CAUSES: Final[dict[str, str]] = {
     "peer.address-refused": "The name leads to an address outside the allowed networks.",
     "clock.skew": "One of the two clocks is wrong; token requests with time stamps will be refused.",
 }
-_CLOCK_NEXT_STEP: Final = "Compare both clocks with a time server; correct ours with NTP, or tell the PMS administrator."
+_CLOCK_NEXT_STEP: Final = (
+    "Compare both clocks with a time server; correct ours with NTP, or tell the PMS administrator."
+)
 
 
 def failed(stage: str, code: str, duration_ms: float, **evidence: Any) -> StageResult:
@@ -91,7 +93,15 @@ class ConnectionProbe:
         answer: list[Answer] = []
 
         async def http() -> dict[str, Any]:
-            answer.append(await self._outbound.request("GET", url, exchange=exchange, headers={"Accept": "application/fhir+json"}, timeout_s=self._timeout_s))
+            answer.append(
+                await self._outbound.request(
+                    "GET",
+                    url,
+                    exchange=exchange,
+                    headers={"Accept": "application/fhir+json"},
+                    timeout_s=self._timeout_s,
+                )
+            )
             return {"http_status": answer[0].status}
 
         stages: list[tuple[str, Callable[[], Awaitable[dict[str, Any]]] | None]] = [
@@ -119,7 +129,13 @@ class ConnectionProbe:
         except TimeoutError:
             return failed(name, "peer.timeout", self._elapsed(started), timeout_s=self._timeout_s)
         except ssl.SSLError as error:
-            return failed(name, "peer.tls", self._elapsed(started), reason=error.reason or "TLS", verify=getattr(error, "verify_message", ""))
+            return failed(
+                name,
+                "peer.tls",
+                self._elapsed(started),
+                reason=error.reason or "TLS",
+                verify=getattr(error, "verify_message", ""),
+            )
         except OSError as error:
             return failed(name, "peer.connect", self._elapsed(started), errno=error.errno)
         except SuiteError as error:

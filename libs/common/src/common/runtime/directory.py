@@ -109,13 +109,18 @@ class IntegrationDirectory:
                     if error.code in _GONE:
                         self._stale.discard(integration_id)
                         continue
-                    _log.info("integration copy not refreshed yet", extra={"code": error.code, "integration_id": integration_id})
+                    _log.info(
+                        "integration copy not refreshed yet",
+                        extra={"code": error.code, "integration_id": integration_id},
+                    )
             if self._stale:
                 await asyncio.sleep(_RETRY_S)
                 self._wake.set()
 
     async def _fetch(self, tenant: str, integration_id: str) -> Integration:
-        response = await self._peers.request("auth-gateway", "GET", f"/auth/v1/integrations/{integration_id}", tenant=tenant)
+        response = await self._peers.request(
+            "auth-gateway", "GET", f"/auth/v1/integrations/{integration_id}", tenant=tenant
+        )
         copy = integration_from_json(response.json())
         held = self._copies.get(integration_id)
         announced = self._known.get(integration_id, (tenant, 0))[1]

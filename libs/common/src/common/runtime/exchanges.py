@@ -62,7 +62,9 @@ class TelemetryEvents:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.dropped = 0
-        self._dropped_counter = telemetry.meter.create_counter("practice_studio.telemetry.dropped", description="Telemetry events dropped")
+        self._dropped_counter = telemetry.meter.create_counter(
+            "practice_studio.telemetry.dropped", description="Telemetry events dropped"
+        )
 
     def put(self, event: Event) -> None:
         """Queue one event."""

@@ -32,7 +32,10 @@ def problem_response(error: SuiteError, request_id: str) -> Response:
     if error.row.status == 503:
         headers.setdefault("Retry-After", "2")
     return Response(
-        orjson.dumps(problem(error, request_id=request_id)), status_code=error.row.status, media_type=PROBLEM_JSON, headers=headers
+        orjson.dumps(problem(error, request_id=request_id)),
+        status_code=error.row.status,
+        media_type=PROBLEM_JSON,
+        headers=headers,
     )
 
 
@@ -52,6 +55,8 @@ def install(app: FastAPI) -> None:
 
     async def validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
+        if _is_no_json(request) and any(tuple(row["loc"]) == ("body",) for row in error.errors()):
+            return problem_response(SuiteError("request.unsupported-media-type"), request_id_of(request))
         return problem_response(_validation_problem(error.errors()), request_id_of(request))
 
     app.add_exception_handler(SuiteError, suite_error)
@@ -62,6 +67,13 @@ def install(app: FastAPI) -> None:
 def request_id_of(request: Request) -> str:
     """The id the gate gave to this request."""
     return str(getattr(request.state, "request_id", ""))
+
+
+def _is_no_json(request: Request) -> bool:
+    """Whether a body came as something else than JSON (the framework then leaves it unread)."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    length = request.headers.get("content-length", "0")
+    return length != "0" and kind != "application/json" and not kind.endswith("+json")
 
 
 def _validation_problem(errors: Sequence[Any]) -> SuiteError:

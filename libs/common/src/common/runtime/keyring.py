@@ -77,7 +77,9 @@ class KeyEncryptionKey:
         try:
             return AESGCM(self.derive("wrap")).decrypt(nonce, sealed, _context(tenant, "data-key", "", key.version))
         except (InvalidTag, ValueError) as error:
-            raise SuiteError("keys.cannot-open", "The key-encryption key is not the one that wrapped this tenant's keys.") from error
+            raise SuiteError(
+                "keys.cannot-open", "The key-encryption key is not the one that wrapped this tenant's keys."
+            ) from error
 
 
 def new_wrapped_key(kek: KeyEncryptionKey, tenant: str, version: int) -> WrappedKey:

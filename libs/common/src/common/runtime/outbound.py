@@ -133,7 +133,10 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, policy: AddressPolicy, verify: ssl.SSLContext) -> None:
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=verify, max_connections=100, max_keepalive_connections=20, network_backend=_CheckedBackend(policy)
+            ssl_context=verify,
+            max_connections=100,
+            max_keepalive_connections=20,
+            network_backend=_CheckedBackend(policy),
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -142,7 +145,10 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
             httpcore.Request(
                 method=request.method,
                 url=httpcore.URL(
-                    scheme=request.url.raw_scheme, host=request.url.raw_host, port=request.url.port, target=request.url.raw_path
+                    scheme=request.url.raw_scheme,
+                    host=request.url.raw_host,
+                    port=request.url.port,
+                    target=request.url.raw_path,
                 ),
                 headers=request.headers.raw,
                 content=request.stream,
@@ -189,7 +195,9 @@ class Outbound:
         self._clock = clock
         self._response_bytes_max = response_bytes_max
         self._client = httpx.AsyncClient(
-            transport=_CheckedTransport(policy, verify or ssl.create_default_context()), follow_redirects=False, trust_env=False
+            transport=_CheckedTransport(policy, verify or ssl.create_default_context()),
+            follow_redirects=False,
+            trust_env=False,
         )
 
     async def close(self) -> None:
@@ -272,7 +280,9 @@ class Outbound:
             raise SuiteError("peer.unreadable") from error
         except (httpx.NetworkError, httpcore.NetworkError) as error:
             raise SuiteError("peer.connect") from error
-        return Answer(response.status_code, response.headers, body, (self._clock.monotonic() - started) * 1000, offset_ms)
+        return Answer(
+            response.status_code, response.headers, body, (self._clock.monotonic() - started) * 1000, offset_ms
+        )
 
     async def _read(self, response: httpx.Response) -> bytes:
         parts: list[bytes] = []
@@ -281,7 +291,9 @@ class Outbound:
             async for part in stream:
                 size += len(part)
                 if size > self._response_bytes_max:
-                    raise SuiteError("peer.too-large", f"The limit is {self._response_bytes_max} bytes (PS_RESPONSE_BYTES_MAX).")
+                    raise SuiteError(
+                        "peer.too-large", f"The limit is {self._response_bytes_max} bytes (PS_RESPONSE_BYTES_MAX)."
+                    )
                 parts.append(part)
         return b"".join(parts)
 

@@ -82,13 +82,17 @@ class Peers:
         _raise_problem(response, service)
         return response
 
-    async def public(self, service: str, method: str, path: str, *, data: Mapping[str, str] | None = None) -> httpx.Response:
+    async def public(
+        self, service: str, method: str, path: str, *, data: Mapping[str, str] | None = None
+    ) -> httpx.Response:
         """Call a route that needs no token of ours; errors as in `request`."""
         response = await self._call(service, method, path, data=data, headers={"traceparent": current_traceparent()})
         _raise_problem(response, service)
         return response
 
-    async def token(self, tenant: str, *, subject: str | None = None, scope: str = "", lifetime_s: int | None = None) -> str:
+    async def token(
+        self, tenant: str, *, subject: str | None = None, scope: str = "", lifetime_s: int | None = None
+    ) -> str:
         """A token from the suite's issuer for a tenant; by default the service's own, without asking for a scope."""
         form = {
             "grant_type": TOKEN_EXCHANGE,
@@ -103,7 +107,9 @@ class Peers:
         response = await self.public("auth-gateway", "POST", "/auth/v1/token", data=form)
         body = response.json()
         if subject is None:
-            self._tokens[tenant] = _Token(body["access_token"], self._clock.now() + timedelta(seconds=body["expires_in"]))
+            self._tokens[tenant] = _Token(
+                body["access_token"], self._clock.now() + timedelta(seconds=body["expires_in"])
+            )
         return str(body["access_token"])
 
     async def _send(
@@ -117,7 +123,11 @@ class Peers:
         headers: Mapping[str, str] | None,
         timeout_s: float,
     ) -> httpx.Response:
-        sent = {"authorization": f"Bearer {await self._service_token(tenant)}", "traceparent": current_traceparent(), **(headers or {})}
+        sent = {
+            "authorization": f"Bearer {await self._service_token(tenant)}",
+            "traceparent": current_traceparent(),
+            **(headers or {}),
+        }
         return await self._call(service, method, path, json=json, params=params, headers=sent, timeout=timeout_s)
 
     async def _service_token(self, tenant: str) -> str:
@@ -157,7 +167,9 @@ class PeerKeySource:
 
     async def wrapped(self, tenant: str) -> list[WrappedKey]:
         try:
-            response = await self._peers.request("auth-gateway", "GET", f"/auth/v1/tenants/{tenant}/keys", tenant=tenant)
+            response = await self._peers.request(
+                "auth-gateway", "GET", f"/auth/v1/tenants/{tenant}/keys", tenant=tenant
+            )
         except SuiteError as error:
             if error.code == "tenant.not-found":
                 return []

@@ -72,7 +72,13 @@ def prepare_data(data: Path) -> None:
 
 
 def make_runtime(
-    settings: RuntimeSettings, *, service: str, clock: Clock, ids: Ids, telemetry: Telemetry | None = None, keyring: KeyRing | None = None
+    settings: RuntimeSettings,
+    *,
+    service: str,
+    clock: Clock,
+    ids: Ids,
+    telemetry: Telemetry | None = None,
+    keyring: KeyRing | None = None,
 ) -> Runtime:
     """Put the chassis together from its settings; nothing is connected yet.
 
@@ -87,7 +93,11 @@ def make_runtime(
     events = TelemetryEvents(bus, telemetry)
     exchanges = Exchanges(events, clock, ids, f"/{service}/{replica}")
     outbound = Outbound(
-        AddressPolicy(settings.allowed_networks), exchanges, telemetry, clock, response_bytes_max=settings.response_bytes_max
+        AddressPolicy(settings.allowed_networks),
+        exchanges,
+        telemetry,
+        clock,
+        response_bytes_max=settings.response_bytes_max,
     )
     return Runtime(
         settings=settings,

@@ -39,7 +39,9 @@ class RuntimeSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="PS_", env_ignore_empty=True, extra="ignore", frozen=True)
 
-    data: Path = Field(default=Path("data"), description="directory of the embedded databases, the bus and the key file")
+    data: Path = Field(
+        default=Path("data"), description="directory of the embedded databases, the bus and the key file"
+    )
     host: str = Field(default="127.0.0.1", description="address the HTTP server listens on")
     port: int = Field(default=8080, ge=0, le=65535, description="port the HTTP server listens on (0: any free one)")
     public_url: str = Field(default="", description="base URL callers use; empty: http://HOST:PORT")
@@ -48,28 +50,49 @@ class RuntimeSettings(ServiceSettings):
     )
     database_connections_max: int = Field(default=5, ge=1, le=100, description="connections per service to PostgreSQL")
     bus_url: str = Field(default="", description="kafka://host:port[,host:port]; empty: the SQLite bus in PS_DATA")
-    bus_replication_factor: int = Field(default=1, ge=1, le=10, description="replication factor of topics that are created")
+    bus_replication_factor: int = Field(
+        default=1, ge=1, le=10, description="replication factor of topics that are created"
+    )
     peers: dict[str, str] = Field(
         default_factory=dict,
         description='JSON object service → base URL, e.g. {"auth-gateway": "http://auth-gateway:8080"}; services in the same process need none',
     )
-    key_file: str = Field(default="", description="file with the key-encryption key (base64, 32 bytes); empty: PS_DATA/key-encryption-key, made at first start")
-    key: str = Field(default="", description="the key-encryption key itself (base64, 32 bytes); goes before the file", repr=False)
+    key_file: str = Field(
+        default="",
+        description="file with the key-encryption key (base64, 32 bytes); empty: PS_DATA/key-encryption-key, made at first start",
+    )
+    key: str = Field(
+        default="", description="the key-encryption key itself (base64, 32 bytes); goes before the file", repr=False
+    )
     token_issuer: str = Field(default="", description="`iss` of the suite's own tokens; empty: PS_PUBLIC_URL + /auth")
-    oidc_issuers: tuple[OidcIssuer, ...] = Field(default=(), description="JSON list of external OpenID issuers, each pinned to a tenant")
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(default=(), description="origins whose pages may call the API, separated by commas")
+    oidc_issuers: tuple[OidcIssuer, ...] = Field(
+        default=(), description="JSON list of external OpenID issuers, each pinned to a tenant"
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="origins whose pages may call the API, separated by commas"
+    )
     allowed_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("public", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
         description="networks the suite may connect to, separated by commas; `public` stands for every global address; loopback only when named; link-local and cloud metadata addresses never",
     )
     body_bytes_max: int = Field(default=4 * 1024 * 1024, ge=1024, description="largest HTTP request body in bytes")
-    response_bytes_max: int = Field(default=64 * 1024 * 1024, ge=1024, description="largest answer read from a peer in bytes")
-    telemetry_exporter: Literal["none", "console", "otlp"] = Field(default="none", description="where traces, metrics and logs go")
+    response_bytes_max: int = Field(
+        default=64 * 1024 * 1024, ge=1024, description="largest answer read from a peer in bytes"
+    )
+    telemetry_exporter: Literal["none", "console", "otlp"] = Field(
+        default="none", description="where traces, metrics and logs go"
+    )
     otlp_endpoint: str = Field(default="http://127.0.0.1:4318", description="OTLP/HTTP endpoint (without /v1/…)")
-    log_level: Literal["ERROR", "WARN", "INFO", "DEBUG"] = Field(default="INFO", description="level of the log on standard error")
+    log_level: Literal["ERROR", "WARN", "INFO", "DEBUG"] = Field(
+        default="INFO", description="level of the log on standard error"
+    )
     log_format: Literal["text", "json"] = Field(default="text", description="form of the log on standard error")
-    stop_timeout_s: float = Field(default=20.0, gt=0, description="how long a stop may take before work in hand is given up")
-    measurement_every_s: float = Field(default=10.0, gt=0, description="how often queue depths and resources are published")
+    stop_timeout_s: float = Field(
+        default=20.0, gt=0, description="how long a stop may take before work in hand is given up"
+    )
+    measurement_every_s: float = Field(
+        default=10.0, gt=0, description="how often queue depths and resources are published"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -150,7 +173,9 @@ def catalogue_markdown(classes: Iterable[tuple[str, type[BaseSettings]]]) -> str
         lines += ["", f"## {title}", "", "| setting | default | what it is |", "|---|---|---|"]
         for name, field in settings.model_fields.items():
             default = field.get_default(call_default_factory=True)
-            lines.append(f"| `{prefix}{name.upper()}` | {_shown(default)} | {(field.description or '').replace('|', chr(92) + '|')} |")
+            lines.append(
+                f"| `{prefix}{name.upper()}` | {_shown(default)} | {(field.description or '').replace('|', chr(92) + '|')} |"
+            )
     return "\n".join(lines) + "\n"
 
 

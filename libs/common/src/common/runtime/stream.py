@@ -120,7 +120,13 @@ class Tickets:
     def issue(self, caller: Caller, module: str) -> str:
         """A ticket for one stream of one module."""
         now = int(self._clock.now().timestamp())
-        claims = {"aud": module, "tenant": caller.tenant, "sub": caller.subject, "exp": now + TICKET_LIFE_S, "jti": self._ids.new("jti")}
+        claims = {
+            "aud": module,
+            "tenant": caller.tenant,
+            "sub": caller.subject,
+            "exp": now + TICKET_LIFE_S,
+            "jti": self._ids.new("jti"),
+        }
         return jwt.encode({"alg": "HS256"}, claims, self._key, algorithms=["HS256"])
 
     def redeem(self, ticket: str, module: str) -> str:
@@ -128,7 +134,9 @@ class Tickets:
         now = int(self._clock.now().timestamp())
         try:
             claims = jwt.decode(ticket, self._key, algorithms=["HS256"]).claims
-            jwt.JWTClaimsRegistry(now=now, aud={"essential": True, "value": module}, exp={"essential": True}).validate(claims)
+            jwt.JWTClaimsRegistry(now=now, aud={"essential": True, "value": module}, exp={"essential": True}).validate(
+                claims
+            )
         except (JoseError, ValueError) as error:
             raise SuiteError("auth.ticket-invalid") from error
         self._used = {jti: expiry for jti, expiry in self._used.items() if expiry >= now}

@@ -40,7 +40,9 @@ _OWN_LOGGERS: Final = (
 class Telemetry:
     """Tracer, meter and Prometheus registry of one process."""
 
-    def __init__(self, settings: RuntimeSettings, *, service: str, replica: str, exporter: SpanExporter | None = None) -> None:
+    def __init__(
+        self, settings: RuntimeSettings, *, service: str, replica: str, exporter: SpanExporter | None = None
+    ) -> None:
         resource = Resource.create({"service.name": service, "service.instance.id": replica})
         self.registry = CollectorRegistry()
         self.recording = exporter is not None or settings.telemetry_exporter != "none"
@@ -66,7 +68,12 @@ class Telemetry:
         """A span with allow-listed attributes; `parent` is a traceparent. A failure sets its error code, never its text."""
         context = context_of(parent) if parent else None
         with self.tracer.start_as_current_span(
-            name, context=context, kind=kind, attributes=project(attributes), record_exception=False, set_status_on_exception=False
+            name,
+            context=context,
+            kind=kind,
+            attributes=project(attributes),
+            record_exception=False,
+            set_status_on_exception=False,
         ) as span:
             try:
                 yield span
@@ -94,7 +101,10 @@ def context_of(parent: str) -> Context | None:
         return None
     trace_id, span_id, sampled = parsed
     span_context = SpanContext(
-        int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED if sampled else 0)
+        int(trace_id, 16),
+        int(span_id, 16),
+        is_remote=True,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED if sampled else 0),
     )
     return trace.set_span_in_context(NonRecordingSpan(span_context))
 
@@ -135,7 +145,14 @@ class AllowListFormatter(logging.Formatter):
         time = instant_text(SystemClock().now())
         if self._json:
             return json.dumps(
-                {"time": time, "level": record.levelname, "logger": record.name, "message": message, "trace_id": trace_id, **fields}
+                {
+                    "time": time,
+                    "level": record.levelname,
+                    "logger": record.name,
+                    "message": message,
+                    "trace_id": trace_id,
+                    **fields,
+                }
             )
         shown = " ".join(f"{name}={value}" for name, value in fields.items())
         return f"{time} {record.levelname:<7} {record.name}: {message}{' ' if shown else ''}{shown}"

@@ -38,7 +38,9 @@ class SqlAlertStore:
         async with self._database.read() as session:
             return (await session.execute(statement)).first() is not None
 
-    async def live(self, session: AsyncSession, tenants: Sequence[str] | None) -> dict[tuple[str, str, str, str], Alert]:
+    async def live(
+        self, session: AsyncSession, tenants: Sequence[str] | None
+    ) -> dict[tuple[str, str, str, str], Alert]:
         statement = select(_ALERT).where(_ALERT.c.state != State.RESOLVED)
         if tenants is not None:
             statement = statement.where(_ALERT.c.tenant.in_(tenants))
@@ -53,7 +55,9 @@ class SqlAlertStore:
         await session.execute(delete(_ALERT).where(_ALERT.c.id.in_([alert.id for alert in alerts])))
         await session.execute(insert(_ALERT), [_values(alert) for alert in alerts])
 
-    async def overrides(self, session: AsyncSession, tenants: Sequence[str]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    async def overrides(
+        self, session: AsyncSession, tenants: Sequence[str]
+    ) -> dict[tuple[str, str], Mapping[str, Any]]:
         statement = select(_SETTING).where(_SETTING.c.tenant.in_(tenants))
         return {(row["tenant"], row["rule"]): _override(row) for row in (await session.execute(statement)).mappings()}
 
@@ -99,7 +103,9 @@ class SqlAlertStore:
             found = await self.overrides(session, [tenant])
         return {rule: override for (_, rule), override in found.items()}
 
-    async def change_rule(self, caller: Caller, rule: str, changed: Mapping[str, Any], version: int) -> Mapping[str, Any]:
+    async def change_rule(
+        self, caller: Caller, rule: str, changed: Mapping[str, Any], version: int
+    ) -> Mapping[str, Any]:
         async with self._database.write() as session:
             await self.lock(session)
             present = (await self.overrides(session, [caller.tenant])).get((caller.tenant, rule))

@@ -59,7 +59,9 @@ class SqlWebhookStore:
     async def change(self, caller: Caller, webhook: Webhook, changed: Mapping[str, Any]) -> Webhook:
         statement = (
             update(_WEBHOOK)
-            .where(_WEBHOOK.c.tenant == caller.tenant, _WEBHOOK.c.id == webhook.id, _WEBHOOK.c.version == webhook.version)
+            .where(
+                _WEBHOOK.c.tenant == caller.tenant, _WEBHOOK.c.id == webhook.id, _WEBHOOK.c.version == webhook.version
+            )
             .values(**changed, version=webhook.version + 1)
             .returning(_WEBHOOK)
         )
@@ -136,9 +138,15 @@ class SqlWebhookStore:
         async with self._database.read() as session:
             deliveries = [_delivery(row) for row in (await session.execute(statement)).mappings()]
             wanted = {delivery.webhook_id for delivery in deliveries}
-            rows = (await session.execute(select(_WEBHOOK).where(_WEBHOOK.c.id.in_(wanted)))).mappings().all() if wanted else []
+            rows = (
+                (await session.execute(select(_WEBHOOK).where(_WEBHOOK.c.id.in_(wanted)))).mappings().all()
+                if wanted
+                else []
+            )
         webhooks = {row["id"]: (_webhook(row), await self._open(row)) for row in rows}
-        return [(delivery, *webhooks[delivery.webhook_id]) for delivery in deliveries if delivery.webhook_id in webhooks]
+        return [
+            (delivery, *webhooks[delivery.webhook_id]) for delivery in deliveries if delivery.webhook_id in webhooks
+        ]
 
     async def settle(self, delivery_id: str, changed: Mapping[str, Any]) -> None:
         async with self._database.write() as session:

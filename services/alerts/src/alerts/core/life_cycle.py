@@ -40,7 +40,11 @@ class Step(StrEnum):
 
 TABLE: Final[dict[State, dict[Step, State]]] = {
     State.PENDING: {Step.FIRED_ENOUGH: State.OPEN, Step.CLEARED_ENOUGH: State.RESOLVED},
-    State.OPEN: {Step.FIRED_ENOUGH: State.OPEN, Step.CLEARED_ENOUGH: State.RESOLVED, Step.ACKNOWLEDGE: State.ACKNOWLEDGED},
+    State.OPEN: {
+        Step.FIRED_ENOUGH: State.OPEN,
+        Step.CLEARED_ENOUGH: State.RESOLVED,
+        Step.ACKNOWLEDGE: State.ACKNOWLEDGED,
+    },
     State.ACKNOWLEDGED: {
         Step.FIRED_ENOUGH: State.ACKNOWLEDGED,
         Step.CLEARED_ENOUGH: State.RESOLVED,

@@ -65,7 +65,9 @@ _ERROR: Final = 400
 def _credential(event: Event, _: float) -> Signal | None:
     subject = f"credential:{event.data.get('credential')}"
     if event.type == "ps.credential.rejected":
-        return Signal(Verdict.FIRES, _integration(event), subject, event.data.get("error_code") or "credential.rejected")
+        return Signal(
+            Verdict.FIRES, _integration(event), subject, event.data.get("error_code") or "credential.rejected"
+        )
     if event.type == "ps.credential.refreshed":
         return Signal(Verdict.CLEARS, _integration(event), subject)
     return None
@@ -97,7 +99,9 @@ def _rate_limited(event: Event, _: float) -> Signal | None:
     if event.data.get("direction") != "outbound" or event.data.get("status") is None:
         return None
     if event.data["status"] == _TOO_MANY_REQUESTS:
-        return Signal(Verdict.FIRES, _integration(event), _channel(event), _RATE_LIMITED, event.data.get("retry_after_s"))
+        return Signal(
+            Verdict.FIRES, _integration(event), _channel(event), _RATE_LIMITED, event.data.get("retry_after_s")
+        )
     if event.data["status"] < _ERROR:
         return Signal(Verdict.CLEARS, _integration(event), _channel(event))
     return None
@@ -120,7 +124,9 @@ def _clock_skew(event: Event, threshold: float) -> Signal | None:
         return None
     offset_s = offset_ms / 1000
     verdict = Verdict.FIRES if abs(offset_s) > threshold else Verdict.CLEARS
-    return Signal(verdict, _integration(event), _channel(event), "clock.skew" if verdict is Verdict.FIRES else None, offset_s)
+    return Signal(
+        verdict, _integration(event), _channel(event), "clock.skew" if verdict is Verdict.FIRES else None, offset_s
+    )
 
 
 def _hl7_rejected(event: Event, _: float) -> Signal | None:

@@ -17,7 +17,14 @@ _log = logging.getLogger("alerts")
 
 
 async def deliver_webhooks(
-    *, queue: DeliveryQueue, sender: Sender, clock: Clock, ids: Ids, wake: asyncio.Event, attempts_max: int, backoff_s: float
+    *,
+    queue: DeliveryQueue,
+    sender: Sender,
+    clock: Clock,
+    ids: Ids,
+    wake: asyncio.Event,
+    attempts_max: int,
+    backoff_s: float,
 ) -> None:
     """Runs until cancelled. One slow receiver holds up nobody: the due ones are sent together."""
     while True:
@@ -26,10 +33,22 @@ async def deliver_webhooks(
             async with asyncio.TaskGroup() as group:
                 for delivery, webhook, key in due:
                     group.create_task(
-                        _attempt(delivery, webhook, key, queue, sender, clock, ids, attempts_max=attempts_max, backoff_s=backoff_s)
+                        _attempt(
+                            delivery,
+                            webhook,
+                            key,
+                            queue,
+                            sender,
+                            clock,
+                            ids,
+                            attempts_max=attempts_max,
+                            backoff_s=backoff_s,
+                        )
                     )
         except* SuiteError as errors:
-            _log.warning("webhook deliveries wait", extra={"code": getattr(errors.exceptions[0], "code", "internal.error")})
+            _log.warning(
+                "webhook deliveries wait", extra={"code": getattr(errors.exceptions[0], "code", "internal.error")}
+            )
             due = []
         if not due:
             wake.clear()

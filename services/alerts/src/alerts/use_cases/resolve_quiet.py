@@ -26,7 +26,9 @@ async def resolve_quiet(
         await asyncio.sleep(every_s)
 
 
-async def resolve_quiet_once(*, transactions: Transactions, store: AlertStore, announcer: Announcer, clock: Clock) -> int:
+async def resolve_quiet_once(
+    *, transactions: Transactions, store: AlertStore, announcer: Announcer, clock: Clock
+) -> int:
     """One look; returns how many alerts were resolved."""
     now = clock.now()
     rules = [rule for rule in RULES.values() if rule.quiet_s is not None]

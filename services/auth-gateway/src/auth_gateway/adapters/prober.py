@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 import orjson
-from pms.fhir import parse_metadata
 
 from common.models.clock import Clock
 from common.models.errors import SuiteError
 from common.runtime.connection_probe import ConnectionProbe, StageResult, failed
 from common.runtime.outbound import ExchangeContext, Outbound
+from pms.fhir import parse_metadata
 
 _TIMEOUT_S: Final = 3.0
 _OK: Final = 200

@@ -8,7 +8,6 @@ from typing import Any, Final
 import orjson
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
-from pms.smart import assertion_header
 from sqlalchemy import Table, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -28,6 +27,7 @@ from common.runtime.keyring import (
     new_wrapped_key,
     tenant_keys,
 )
+from pms.smart import assertion_header
 
 _TENANT: Final[Table] = TenantRow.__table__  # type: ignore[attr-defined]
 _KEY: Final[Table] = TenantKeyRow.__table__  # type: ignore[attr-defined]

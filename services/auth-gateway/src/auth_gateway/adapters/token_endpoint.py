@@ -11,8 +11,6 @@ from typing import Final
 
 from authlib.oauth2 import ClientAuth
 from authlib.oauth2.rfc6749.parameters import prepare_token_request
-from pms.signatures import Surface, signature_of
-from pms.smart import parse_token_response
 
 from auth_gateway.core.methods import TokenCall
 from auth_gateway.ports import AccessToken, Credential, TokenAnswer
@@ -20,6 +18,8 @@ from common.models.clock import Clock
 from common.models.errors import SuiteError
 from common.models.integration import Vendor
 from common.runtime.outbound import Answer, ExchangeContext, Outbound
+from pms.signatures import Surface, signature_of
+from pms.smart import parse_token_response
 
 _OK: Final = 200
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from pms.smart import assertion_claims, token_request
-
 from common.models.errors import FieldError, SuiteError
+from pms.smart import assertion_claims, token_request
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,9 @@ class SqlConnectionTestStore:
             raise SuiteError("connection-test.not-found")
         return _test(row)
 
-    async def list(self, tenant: str, integration_id: str | None, cursor: str | None, limit: int) -> Page[ConnectionTest]:
+    async def list(
+        self, tenant: str, integration_id: str | None, cursor: str | None, limit: int
+    ) -> Page[ConnectionTest]:
         columns = _TABLE.c
         statement = select(_TABLE).where(columns.tenant == tenant)
         if integration_id is not None:

@@ -42,7 +42,9 @@ class NetworkProber:
             return failed("token", error.code, self._elapsed(started)).as_json(), None
         body = response.json()
         evidence = {"expires_at": body["expires_at"], "scope": body.get("scope")}
-        return StageResult("token", "passed", self._elapsed(started), evidence=evidence).as_json(), str(body["access_token"])
+        return StageResult("token", "passed", self._elapsed(started), evidence=evidence).as_json(), str(
+            body["access_token"]
+        )
 
     async def metadata(self, integration: Integration, channel: Channel, token: str | None) -> Mapping[str, Any]:
         started = self._clock.monotonic()
