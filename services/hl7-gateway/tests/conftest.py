@@ -124,6 +124,13 @@ async def announce(runtime: Runtime) -> None:
     )
 
 
+async def wait_for_the_integration(runtime: Runtime) -> None:
+    """Until the directory has its copy."""
+    async with asyncio.timeout(WAIT_S):
+        while not runtime.directory.all():  # noqa: ASYNC110 - a condition of the chassis, with a bound
+            await asyncio.sleep(0.005)
+
+
 class FakeSenders:
     """`Senders` with a table set by hand."""
 
@@ -287,9 +294,7 @@ async def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     runtime = make_test_runtime(tmp_path, "hl7-gateway", peer_apps={"auth-gateway": peer()}, span_exporter=spans)
     async with running(runtime, build) as up:
         await announce(runtime)
-        async with asyncio.timeout(WAIT_S):
-            while not runtime.directory.all():
-                await asyncio.sleep(0.005)
+        await wait_for_the_integration(runtime)
         async with up.client(Role.VIEWER) as viewer:
             listener = (await viewer.get("/hl7/v1/listeners")).json()["items"][0]
         up.mllp_port = listener["port"]  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ import uvloop
 
 from common.runtime.host import Host
 from common.testing import make_test_runtime
-from conftest import announce, peer
+from conftest import announce, peer, wait_for_the_integration
 from hl7_gateway.module import build
 
 
@@ -30,9 +30,9 @@ async def run(data: Path) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with Host(runtime, [module]).running():
         await announce(runtime)
-        while not runtime.directory.all():
-            await asyncio.sleep(0.01)
-        print("ready", flush=True)
+        await wait_for_the_integration(runtime)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         await stop.wait()
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from common.runtime.background import background
 from common.runtime.leases import Leases
 from common.runtime.module import Module
 from common.runtime.runtime import Runtime
@@ -47,22 +48,22 @@ def build(runtime: Runtime) -> Module:
     leases = Leases(database, clock, ids)
     committing: list[asyncio.Task[None]] = []
 
+    async def forget() -> None:
+        """Prune what recognises old messages, on one replica."""
+        await leases.run_while_held("hl7.forget-seen", lambda: forget_seen(store, settings.duplicate_window_s))
+
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         committing[:] = [asyncio.create_task(committer.run(), name="hl7-commits")]
-        forgetting = asyncio.create_task(
-            leases.run_while_held("hl7.forget-seen", lambda: forget_seen(store, settings.duplicate_window_s)),
-            name="hl7-forget-seen",
-        )
-        try:
-            await listener.start()
-            journal.endpoint = f"mllp://{listener.host}:{listener.port}"
-            yield
-        finally:
-            await listener.stop(settings.stop_timeout_s)
-            committer.stop()  # nobody hears of these any more, but what was read is kept
-            forgetting.cancel()
-            await asyncio.gather(*committing, forgetting, return_exceptions=True)
+        async with background("hl7-gateway", forget):
+            try:
+                await listener.start()
+                journal.endpoint = f"mllp://{listener.host}:{listener.port}"
+                yield
+            finally:
+                await listener.stop(settings.stop_timeout_s)
+                committer.stop()  # nobody hears of these any more, but what was read is kept
+                await asyncio.gather(*committing, return_exceptions=True)
 
     async def ready() -> list[str]:
         stopped = [] if listener.listening else ["listener.stopped"]

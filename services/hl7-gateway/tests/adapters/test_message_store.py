@@ -17,7 +17,7 @@ from common.models.identifiers import type_id, uuid7
 from common.runtime.database import Database, schema_differences
 from common.runtime.event_text import parse_event
 from common.runtime.keyring import StaticKeyRing
-from common.runtime.system import SystemIds
+from common.runtime.system import SystemClock, SystemIds
 from common.runtime.tables import OUTBOX
 from common.testing import OTHER_TENANT, TENANT
 from hl7_gateway.adapters.memory_store import MemoryStore
@@ -25,6 +25,7 @@ from hl7_gateway.adapters.message_store import MESSAGE, SEEN, SqlMessageStore, s
 from hl7_gateway.adapters.tables import Base
 from hl7_gateway.core.message import Header, MessageState, NewMessage
 from hl7_gateway.ports import MessageFilter
+from infrastructure.fixtures import postgres_url_of
 
 MIGRATIONS = Path(hl7_gateway.__file__).parent / "migrations"
 INTEGRATION = type_id("int", uuid7(1_700_000_000_000, 1))
@@ -214,3 +215,31 @@ async def test_searches_use_their_index(tmp_path: Path, wanted: MessageFilter, i
         await database.close()
     assert index in plan
     assert "TEMP B-TREE" not in plan
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("going", ["stop", "kill"])
+async def test_a_database_that_goes_and_comes_back(
+    private_postgres: Any, running_gateway: Any, message: Callable[..., bytes], going: str
+) -> None:
+    database = Database(postgres_url_of(private_postgres), "hl7-gateway", Base.metadata, MIGRATIONS)
+    await database.open()
+    store = SqlMessageStore(database, StaticKeyRing(), SystemClock(), SystemIds(), "/hl7-gateway/test")
+    try:
+        async with running_gateway(store) as gateway:
+            client = await gateway.client()
+            await client.send(message("before"))
+            assert await client.code() == ("AA", "before")
+            await asyncio.to_thread(getattr(private_postgres, going))
+            assert not private_postgres.running
+            await client.send(message("gone"))
+            assert await client.code() == ("AE", "gone")  # the client waits 5 s at most
+            await asyncio.to_thread(private_postgres.start)
+            async with asyncio.timeout(30):
+                code = "AE"
+                while code != "AA":
+                    await client.send(message("gone"))
+                    code, _ = await client.code()
+            assert len((await store.search(TENANT, MessageFilter(control_id="gone"), None, 5)).items) == 1
+    finally:
+        await database.close()

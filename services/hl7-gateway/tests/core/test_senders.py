@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.models.identifiers import type_id, uuid7
+from common.models.integration import integration_from_json
 from common.testing import OTHER_TENANT, TENANT
 from hl7_gateway.core.senders import SENDER_AMBIGUOUS, SENDER_UNKNOWN, InboundChannel, sender_table
 
@@ -67,14 +68,19 @@ def test_no_row_that_fits_better_is_passed_over(rows: list[list[tuple[str, str]]
 
 
 def _with_rows(number: int, listed: list[tuple[str, str]]) -> Any:
-    from common.models.integration import integration_from_json
-
     senders = [{"application": application, "facility": facility} for application, facility in listed]
-    return integration_from_json(
-        {
-            "id": type_id("int", uuid7(1_700_000_000_000 + number, number)), "tenant": TENANT, "name": "n",
-            "vendor": "hl7v2", "product": "", "environment": "test", "state": "active", "write_back": "off", "version": 1,
-            "identifier_systems": [],
-            "channels": {"in": {"kind": "hl7v2-in", "endpoint": "", "time_zone": "UTC", "settings": {"senders": senders}}},
-        }
-    )  # fmt: skip
+    channel = {"kind": "hl7v2-in", "endpoint": "", "time_zone": "UTC", "settings": {"senders": senders}}
+    document = {
+        "id": type_id("int", uuid7(1_700_000_000_000 + number, number)),
+        "tenant": TENANT,
+        "name": "n",
+        "vendor": "hl7v2",
+        "product": "",
+        "environment": "test",
+        "state": "active",
+        "write_back": "off",
+        "version": 1,
+        "identifier_systems": [],
+        "channels": {"in": channel},
+    }
+    return integration_from_json(document)

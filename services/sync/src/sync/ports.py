@@ -16,7 +16,7 @@ from sync.core.hl7_mapping import Message
 from sync.core.incoming import Incoming, Origin
 from sync.core.reconcile import Register, Wanted
 from sync.core.rejection import Rejection
-from sync.core.run import Mode, Resource, Run
+from sync.core.run import Resource, Run
 from sync.core.run_state import RunEvent, RunState
 from sync.core.schedule import Schedule
 
@@ -29,14 +29,6 @@ class Transactions(Protocol):
 
     def write(self) -> AbstractAsyncContextManager[Any]:
         """A transaction that commits at its end."""
-
-
-class Lease(Protocol):
-    """A lease in hand: a `common.runtime.leases.Lease`."""
-
-    @property
-    def lost(self) -> Any:
-        """An asyncio.Event, set when another replica took over."""
 
 
 class LeaseBook(Protocol):
@@ -263,12 +255,3 @@ class RecordReader(Protocol):
         self, caller: Caller, wanted: Mapping[str, str], cursor: str | None, limit: int
     ) -> Page[Mapping[str, Any]]:
         """By id; `wanted` holds exact values of integration_id, record_type, external_id, record_id."""
-
-
-class StartRun(Protocol):
-    """The use case that the API calls."""
-
-    async def __call__(
-        self, tenant: str, integration_id: str, resource: Resource, mode: Mode, *, caller: Caller
-    ) -> Run:
-        """Raises SuiteError `integration.*`, `run.resource-unsupported`, `channel.not-found` or `run.already-running`."""

@@ -31,7 +31,9 @@ def system_of(
 
     A row with the identifier type (`MR`, `SS`, …) goes before one without; a row before a universal id.
     """
-    named = [row for row in rows if row.assigning_authority.casefold() == namespace.casefold()]
+    # Who is named by a universal id alone is named: the row for identifiers without an authority is not meant.
+    known = bool(namespace) or not universal_id
+    named = [row for row in rows if known and row.assigning_authority.casefold() == namespace.casefold()]
     for row in named:
         if row.identifier_type and row.identifier_type == identifier_type:
             return row.system

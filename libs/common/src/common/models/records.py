@@ -174,7 +174,8 @@ class Patient(Record):
 
 
 AppointmentStatus = Literal[
-    "proposed", "pending", "booked", "arrived", "fulfilled", "cancelled", "noshow", "entered-in-error", "checked-in", "waitlist"
+    "proposed", "pending", "booked", "arrived", "fulfilled", "cancelled", "noshow", "entered-in-error", "checked-in",
+    "waitlist",
 ]  # fmt: skip
 """FHIR R4 value set appointmentstatus."""
 

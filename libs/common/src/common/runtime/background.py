@@ -36,7 +36,7 @@ async def _keep_running(name: str, work: Work, pause_s: float) -> None:
     while True:
         try:
             await work()
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it was, the work goes on
             _log.exception("background work failed and begins again", extra={"lane": name})
         else:
             return

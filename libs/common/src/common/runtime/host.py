@@ -18,6 +18,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 import uvicorn
@@ -26,6 +27,8 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.routing import iter_route_contexts
 from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.trace import SpanKind
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.models.access import Access
 from common.models.clock import Clock
@@ -34,7 +37,7 @@ from common.models.events import Event
 from common.runtime import http_errors
 from common.runtime.chassis_api import CHASSIS_ACCESS, DATABASE_ACCESS, database_router, ready_response, stream_router
 from common.runtime.gate import Gate, GuardedRoute, guarded_route
-from common.runtime.inbox import Consumer
+from common.runtime.inbox import Consumer, Subscription
 from common.runtime.leases import Leases
 from common.runtime.module import Module
 from common.runtime.outbox import Relay, outbox_age
@@ -43,7 +46,7 @@ from common.runtime.runtime import Runtime, make_runtime
 from common.runtime.settings import RuntimeSettings, environment_of, load
 from common.runtime.stream import StreamHub
 from common.runtime.system import SystemClock, SystemIds
-from common.runtime.telemetry import METRICS_CONTENT_TYPE, set_up_logging
+from common.runtime.telemetry import METRICS_CONTENT_TYPE, Telemetry, set_up_logging
 
 Build = Callable[[Runtime], Module]
 PROCESS_ACCESS: Final = (
@@ -66,7 +69,9 @@ class Host:
         self._hubs = {module.name: StreamHub(runtime.bus, module.stream_topics) for module in modules}
         self._consumers: dict[str, dict[str, Consumer]] = {
             module.name: {
-                row.consumer: Consumer(runtime.bus, module.database, runtime.clock, runtime.ids, row)
+                row.consumer: Consumer(
+                    runtime.bus, module.database, runtime.clock, runtime.ids, traced(row, runtime.telemetry)
+                )
                 for row in module.subscriptions
                 if module.database is not None
             }
@@ -301,6 +306,25 @@ def guarded_routes(app: FastAPI, access: dict[tuple[str, str], tuple[Access, Mod
     if missing:
         raise RuntimeError(f"access rows without a route: {sorted(missing)}")
     return routes
+
+
+def traced(subscription: Subscription, telemetry: Telemetry) -> Subscription:
+    """The subscription with a span around its handler: the event's trace goes on, a batch is linked to all of its."""
+
+    async def handler(session: AsyncSession, events: Sequence[Event]) -> None:
+        traces = list(dict.fromkeys(event.traceparent for event in events if event.traceparent))
+        alone = traces[0] if len(traces) == 1 else None
+        with telemetry.span(
+            f"{subscription.consumer} handle",
+            kind=SpanKind.CONSUMER,
+            parent=alone,
+            links=() if alone else traces,
+            consumer=subscription.consumer,
+            count=len(events),
+        ):
+            await subscription.handler(session, events)
+
+    return replace(subscription, handler=handler)
 
 
 def resident_bytes() -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor, SpanExporter
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from prometheus_client import CollectorRegistry, generate_latest
 
 from common.models.clock import instant_text
@@ -63,14 +63,21 @@ class Telemetry:
 
     @contextmanager
     def span(
-        self, name: str, *, kind: SpanKind = SpanKind.INTERNAL, parent: str | None = None, **attributes: object
+        self,
+        name: str,
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+        parent: str | None = None,
+        links: Sequence[str] = (),
+        **attributes: object,
     ) -> Iterator[Span]:
-        """A span with allow-listed attributes; `parent` is a traceparent. A failure sets its error code, never its text."""
+        """A span with allow-listed attributes; `parent` and `links` are traceparents. A failure sets its code, never its text."""
         context = context_of(parent) if parent else None
         with self.tracer.start_as_current_span(
             name,
             context=context,
             kind=kind,
+            links=[Link(found) for found in map(span_context_of, links) if found is not None],
             attributes=project(attributes),
             record_exception=False,
             set_status_on_exception=False,
@@ -94,19 +101,20 @@ class Telemetry:
             self._logs()
 
 
-def context_of(parent: str) -> Context | None:
-    """The OpenTelemetry context of a traceparent, None when it is none."""
+def span_context_of(parent: str) -> SpanContext | None:
+    """The span context of a traceparent, None when it is none."""
     parsed = parse_traceparent(parent)
     if parsed is None:
         return None
     trace_id, span_id, sampled = parsed
-    span_context = SpanContext(
-        int(trace_id, 16),
-        int(span_id, 16),
-        is_remote=True,
-        trace_flags=TraceFlags(TraceFlags.SAMPLED if sampled else 0),
-    )
-    return trace.set_span_in_context(NonRecordingSpan(span_context))
+    flags = TraceFlags(TraceFlags.SAMPLED if sampled else 0)
+    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=flags)
+
+
+def context_of(parent: str) -> Context | None:
+    """The OpenTelemetry context of a traceparent, None when it is none."""
+    found = span_context_of(parent)
+    return trace.set_span_in_context(NonRecordingSpan(found)) if found is not None else None
 
 
 def current_traceparent() -> str:

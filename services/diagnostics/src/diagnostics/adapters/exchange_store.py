@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Select, Table, delete, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.models.clock import instant_text, parse_instant
@@ -20,7 +19,6 @@ from diagnostics.core.exchange import ExchangeFilter, ExchangeRow
 
 _TABLE: Final[Table] = Exchange.__table__  # type: ignore[attr-defined]
 _PRUNE_ROWS_MAX: Final = 1_000
-_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class SqlExchangeStore:
@@ -31,7 +29,7 @@ class SqlExchangeStore:
 
     async def insert(self, session: AsyncSession, rows: Sequence[ExchangeRow]) -> None:
         """One statement per batch; a row that is there already (a redelivery) is left alone."""
-        statement = _INSERT[self._database.dialect](_TABLE).on_conflict_do_nothing(index_elements=["id"])
+        statement = self._database.insert(_TABLE).on_conflict_do_nothing(index_elements=["id"])
         await session.execute(statement, [asdict(row) for row in rows])
 
     async def search(self, tenant: str, wanted: ExchangeFilter, cursor: str | None, limit: int) -> Page[ExchangeRow]:

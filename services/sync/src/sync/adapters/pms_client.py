@@ -15,7 +15,7 @@ from common.models.errors import ERRORS, Retry, SuiteError
 from common.models.integration import Channel, Integration
 from common.runtime.outbound import Answer, ExchangeContext, Outbound
 from common.runtime.peers import Peers
-from pms.fhir import FHIR_HEADERS, AnswerKind, Bundle, FhirRequest, parse_answer, same_origin
+from pms.fhir import FHIR_HEADERS, Bundle, FhirRequest, parse_answer, same_origin
 from pms.signatures import Signature, Surface, signature_of
 from sync.core.retry import Attempts, pause_before_retry
 
@@ -99,20 +99,17 @@ class HttpPms:
 
     async def _attempt(self, integration: Integration, channel: Channel, url: str, operation: str) -> Bundle:
         token = await self._token(integration, channel)
-        answer = await self._send(integration, channel, url, operation, token)
-        failure = self._failure(integration, answer)
-        if failure is not None and failure.error == _UNAUTHORIZED and answer.status == 401 and token is not None:
+        result = self._read(integration, await self._send(integration, channel, url, operation, token))
+        if isinstance(result, Signature) and result.error == _UNAUTHORIZED and token is not None:
             # It may have been revoked early: once more with another one.
             token = await self._token(integration, channel, rejected=token)
-            answer = await self._send(integration, channel, url, operation, token)
-            failure = self._failure(integration, answer)
-        if failure is not None:
-            transient = failure.retry is Retry.TRANSIENT
-            raise _FailedError(failure.error, transient=transient, retry_after_s=failure.retry_after_s)
-        bundle = parse_answer(answer.headers.get("content-type", ""), answer.body).bundle
-        if bundle is None:
+            result = self._read(integration, await self._send(integration, channel, url, operation, token))
+        if isinstance(result, Signature):
+            transient = result.retry is Retry.TRANSIENT
+            raise _FailedError(result.error, transient=transient, retry_after_s=result.retry_after_s)
+        if result is None:
             raise _FailedError(_UNREADABLE, transient=False)
-        return bundle
+        return result
 
     async def _send(
         self, integration: Integration, channel: Channel, url: str, operation: str, token: str | None
@@ -120,17 +117,20 @@ class HttpPms:
         headers: Mapping[str, str] = {**FHIR_HEADERS, **({"Authorization": f"Bearer {token}"} if token else {})}
         context = ExchangeContext(integration.tenant, integration.id, channel.name, "fhir", operation)
         try:
-            return await self._outbound.request("GET", url, exchange=context, headers=headers, timeout_s=self._timeout_s)
+            return await self._outbound.request(
+                "GET", url, exchange=context, headers=headers, timeout_s=self._timeout_s
+            )
         except SuiteError as error:
             raise _FailedError(error.code, transient=error.transient) from error
 
-    def _failure(self, integration: Integration, answer: Answer) -> Signature | None:
-        now = self._clock.now()
+    def _read(self, integration: Integration, answer: Answer) -> Bundle | Signature | None:
+        """The page, or what kind of failure the answer is; None for a good answer that is no page."""
         headers = dict(answer.headers)
         if 200 <= answer.status < 300:
-            kind = parse_answer(headers.get("content-type", ""), answer.body).kind
-            if kind is AnswerKind.BUNDLE:
-                return None
+            bundle = parse_answer(headers.get("content-type", ""), answer.body).bundle
+            if bundle is not None:
+                return bundle
+        now = self._clock.now()
         return signature_of(integration.vendor, Surface.RESOURCE, answer.status, headers, answer.body, now=now)
 
     async def _token(self, integration: Integration, channel: Channel, *, rejected: str | None = None) -> str | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.models.clock import Clock, Ids
 from common.models.paging import Page, decode_cursor, encode_cursor
 from common.runtime.database import Database
 from common.runtime.keyring import KeyRing, TenantKeys
-from sync.adapters.tables import QUARANTINE
+from sync.adapters.tables import OPEN, QUARANTINE
 from sync.core.incoming import Incoming, Origin
 from sync.ports import Quarantined, QuarantineRow
 
@@ -41,7 +41,7 @@ class SqlQuarantineStore:
         statement = self._database.insert(QUARANTINE)
         again = ("source_id", "position", "code", "rule", "value_class", "state", "body", "updated_at")
         # A sealed body belongs to the id it was sealed for, so the id goes with it.
-        changed = {name: statement.excluded[name] for name in ("id", *again)}
+        changed: dict[str, Any] = {name: statement.excluded[name] for name in ("id", *again)}
         changed["times"] = QUARANTINE.c.times + 1
         key = ["tenant", "integration_id", "record_type", "source_key"]
         values = [self._values(tenant, keys, source_key, row) for (_, _, source_key), row in newest.items()]
@@ -56,7 +56,7 @@ class SqlQuarantineStore:
             return
         columns = QUARANTINE.c
         for (integration_id, record_type), external_ids in groups.items():
-            is_open = (columns.tenant == tenant, columns.integration_id == integration_id, columns.state == _OPEN)
+            is_open = (columns.tenant == tenant, columns.integration_id == integration_id, text(OPEN))
             # Nearly always nothing is open: then nothing is hashed and nothing written.
             if (await session.execute(select(columns.id).where(*is_open).limit(1))).first() is None:
                 continue

@@ -52,7 +52,8 @@ class SqlRecordStore:
             for row in await session.execute(select(RECORD).where(RECORD.c.id.in_(part))):
                 register.records[row.id] = Stored(row.id, row.version, record_of(row.record_type, row.document))
             known = select(CROSS_REFERENCE.c.integration_id, CROSS_REFERENCE.c.record_id)
-            for row in await session.execute(known.where(CROSS_REFERENCE.c.record_id.in_(part))):
+            of_tenant = known.where(CROSS_REFERENCE.c.tenant == tenant)
+            for row in await session.execute(of_tenant.where(CROSS_REFERENCE.c.record_id.in_(part))):
                 register.linked.add((row.integration_id, row.record_id))
             for row in await session.execute(select(EVENT_TIME).where(EVENT_TIME.c.record_id.in_(part))):
                 register.event_times[row.integration_id, row.record_id] = row.event_time
@@ -209,9 +210,7 @@ class SqlRecordStore:
     async def counts(self, tenant: str) -> Mapping[str, int]:
         statement = select(RECORD.c.record_type, func.count()).where(RECORD.c.tenant == tenant)
         async with self._database.read() as session:
-            found = {
-                row[0]: int(row[1]) for row in await session.execute(statement.group_by(RECORD.c.record_type))
-            }
+            found = {row[0]: int(row[1]) for row in await session.execute(statement.group_by(RECORD.c.record_type))}
         return {name: found.get(name, 0) for name in RECORD_TYPES}
 
     async def search(
@@ -306,10 +305,8 @@ def owner_statement(tenant: str, record_type: str, system: str, values: Sequence
     )
 
 
-def search_statement(
-    tenant: str, record_type: str, query: RecordQuery, cursor: str | None, limit: int
-) -> Select[Any]:
-    """A search, one row more than a page (it says whether there is a next one). Raises SuiteError `request.bad-cursor`."""
+def search_statement(tenant: str, record_type: str, query: RecordQuery, cursor: str | None, limit: int) -> Select[Any]:
+    """A search, one row more than a page (is there a next one?). Raises SuiteError `request.bad-cursor`."""
     columns = RECORD.c
     statement = select(RECORD).where(columns.tenant == tenant, columns.record_type == record_type)
     statement = statement.where(*_conditions(tenant, record_type, query))
@@ -356,9 +353,7 @@ def _cursor_of(row: Row[Any], query: RecordQuery) -> str:
     return encode_cursor([row.id] if query.updated_after is None else [instant_text(row.updated_at), row.id])
 
 
-def cross_reference_statement(
-    tenant: str, wanted: Mapping[str, str], cursor: str | None, limit: int
-) -> Select[Any]:
+def cross_reference_statement(tenant: str, wanted: Mapping[str, str], cursor: str | None, limit: int) -> Select[Any]:
     """Cross-references by exact values, one row more than a page. Raises SuiteError `request.bad-cursor`."""
     statement = select(CROSS_REFERENCE).where(CROSS_REFERENCE.c.tenant == tenant)
     for name, value in wanted.items():
@@ -419,5 +414,6 @@ def _cross_reference_json(row: Row[Any]) -> dict[str, Any]:
 def _parts(values: Iterable[T]) -> list[list[T]]:
     """The values in lists that one statement can hold."""
     listed = list(values)
-    return [listed[start : start + _VALUES_PER_STATEMENT_MAX] for start in range(0, len(listed), _VALUES_PER_STATEMENT_MAX)]
-
+    return [
+        listed[start : start + _VALUES_PER_STATEMENT_MAX] for start in range(0, len(listed), _VALUES_PER_STATEMENT_MAX)
+    ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import Row, Select, delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.models.clock import Clock, Ids
@@ -16,11 +16,10 @@ from common.models.paging import Page, decode_cursor, encode_cursor
 from common.runtime import outbox
 from common.runtime.database import Database
 from common.runtime.telemetry import current_traceparent
-from sync.adapters.tables import RUN, RUN_SEEN
+from sync.adapters.tables import LIVE_RUN, RUN, RUN_SEEN
 from sync.core.run import EVENT_OF, Mode, Resource, Run, cursor_of_json, event_data
-from sync.core.run_state import LIVE, RunEvent, RunState
+from sync.core.run_state import RunEvent, RunState
 
-_LIVE_STATES: Final = sorted(state.value for state in LIVE)
 _VALUES_PER_STATEMENT_MAX: Final = 500
 
 
@@ -44,7 +43,7 @@ class SqlRunStore:
             row = (await session.execute(select(RUN).where(RUN.c.id == run_id, RUN.c.tenant == tenant))).first()
         if row is None:
             raise SuiteError("run.not-found")
-        return _run(row._mapping)
+        return _run(row)
 
     async def list(
         self, tenant: str, integration_id: str | None, resource: Resource | None, state: RunState | None,
@@ -59,18 +58,18 @@ class SqlRunStore:
         async with self._database.read() as session:
             rows = (await session.execute(statement.order_by(RUN.c.id.desc()).limit(limit + 1))).all()
         following = encode_cursor([rows[limit - 1].id]) if len(rows) > limit else None
-        return Page([_run(row._mapping) for row in rows[:limit]], following)
+        return Page([_run(row) for row in rows[:limit]], following)
 
     async def live(self, limit: int) -> Sequence[Run]:
-        statement = select(RUN).where(RUN.c.state.in_(_LIVE_STATES)).order_by(RUN.c.id).limit(limit)
+        statement = select(RUN).where(text(LIVE_RUN)).order_by(RUN.c.id).limit(limit)
         async with self._database.read() as session:
-            return [_run(row._mapping) for row in await session.execute(statement)]
+            return [_run(row) for row in await session.execute(statement)]
 
     async def reload(self, session: AsyncSession, run_id: str) -> Run:
         row = (await session.execute(select(RUN).where(RUN.c.id == run_id))).first()
         if row is None:
             raise SuiteError("run.not-found")
-        return _run(row._mapping)
+        return _run(row)
 
     async def save(self, session: AsyncSession, run: Run, event: RunEvent | None) -> None:
         # Who asks for a cancellation writes its own column, so that it is never overwritten from here.
@@ -122,7 +121,7 @@ def live_statement(run: Run) -> Select[Any]:
         RUN.c.integration_id == run.integration_id,
         RUN.c.resource == run.resource.value,
         RUN.c.direction == run.direction,
-        RUN.c.state.in_(_LIVE_STATES),
+        text(LIVE_RUN),
     )
 
 
@@ -136,8 +135,8 @@ def _row_of(run: Run) -> dict[str, Any]:
     }
 
 
-def _run(row: Mapping[str, Any]) -> Run:
-    values = {each.name: row[each.name] for each in fields(Run)}
+def _run(row: Row[Any]) -> Run:
+    values = {each.name: getattr(row, each.name) for each in fields(Run)}
     return Run(
         **{
             **values,
@@ -147,5 +146,3 @@ def _run(row: Mapping[str, Any]) -> Run:
             "cursor": cursor_of_json(values["cursor"]) if values["cursor"] else None,
         }
     )
-
-

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import Row, Select, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.models.clock import Clock
@@ -43,7 +43,7 @@ class SqlScheduleStore:
             row = (await session.execute(statement)).first()
         if row is None:
             raise SuiteError("schedule.not-found")
-        return _schedule(row._mapping)
+        return _schedule(row)
 
     async def list(self, tenant: str, integration_id: str | None, cursor: str | None, limit: int) -> Page[Schedule]:
         statement = select(SCHEDULE).where(SCHEDULE.c.tenant == tenant)
@@ -54,7 +54,7 @@ class SqlScheduleStore:
         async with self._database.read() as session:
             rows = (await session.execute(statement.order_by(SCHEDULE.c.id).limit(limit + 1))).all()
         following = encode_cursor([rows[limit - 1].id]) if len(rows) > limit else None
-        return Page([_schedule(row._mapping) for row in rows[:limit]], following)
+        return Page([_schedule(row) for row in rows[:limit]], following)
 
     async def change(self, caller: Caller, schedule: Schedule, changed: Mapping[str, Any]) -> Schedule:
         after = replace(schedule, **changed, version=schedule.version + 1)
@@ -75,7 +75,7 @@ class SqlScheduleStore:
 
     async def due(self, now: datetime, limit: int) -> Sequence[Schedule]:
         async with self._database.read() as session:
-            return [_schedule(row._mapping) for row in await session.execute(due_statement(now, limit))]
+            return [_schedule(row) for row in await session.execute(due_statement(now, limit))]
 
     async def ticked(self, session: AsyncSession, schedule: Schedule, due_at: datetime, run_id: str | None) -> None:
         # No change of its own version: a tick is no edit.
@@ -94,6 +94,6 @@ def due_statement(now: datetime, limit: int) -> Select[Any]:
     return select(SCHEDULE).where(*due).order_by(SCHEDULE.c.due_at).limit(limit)
 
 
-def _schedule(row: Mapping[str, Any]) -> Schedule:
-    values = {each.name: row[each.name] for each in fields(Schedule)}
+def _schedule(row: Row[Any]) -> Schedule:
+    values = {each.name: getattr(row, each.name) for each in fields(Schedule)}
     return Schedule(**{**values, "resource": Resource(values["resource"]), "mode": Mode(values["mode"])})

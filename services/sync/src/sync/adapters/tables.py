@@ -11,6 +11,8 @@ from sqlmodel import Field, SQLModel
 
 from common.runtime.columns import JsonText, UtcInstant
 
+# Conditions of partial indexes. Queries use the same texts: with a parameter in its place neither database could know
+# that the index covers it.
 LIVE_RUN: Final = "state IN ('queued', 'running', 'paused')"
 OPEN: Final = "state = 'open'"
 
@@ -90,10 +92,8 @@ class CrossReferenceRow(Base, table=True):
 
     __tablename__ = "cross_reference"
     __table_args__ = (
-        Index(
-            "cross_reference_by_external_id", "tenant", "integration_id", "record_type", "external_id", unique=True
-        ),
-        Index("cross_reference_by_record", "record_id"),
+        Index("cross_reference_by_external_id", "tenant", "integration_id", "record_type", "external_id", unique=True),
+        Index("cross_reference_by_record", "tenant", "record_id", "id"),
         Index("cross_reference_by_tenant", "tenant", "id"),
     )
 

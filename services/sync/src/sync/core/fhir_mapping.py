@@ -73,7 +73,9 @@ def _patient(resource: Resource) -> Patient:
             addresses=[_address(row) for row in _rows(resource, "address")],
             marital_status=_concept(resource.get("maritalStatus"), "maritalStatus"),
             language=_preferred_language(resource),
-            general_practitioners=[_reference(row, "generalPractitioner") for row in _rows(resource, "generalPractitioner")],
+            general_practitioners=[
+                _reference(row, "generalPractitioner") for row in _rows(resource, "generalPractitioner")
+            ],
         )
     )
 
@@ -165,7 +167,7 @@ def _address(row: Resource) -> dict[str, Any]:
     )
 
 
-def _preferred_language(resource: Resource) -> str | None:
+def _preferred_language(resource: Resource) -> Any:
     """The code of the language marked as preferred, or of the only one."""
     rows = _rows(resource, "communication")
     chosen = [row for row in rows if row.get("preferred") is True] or (rows if len(rows) == 1 else [])
@@ -215,7 +217,7 @@ def _offset(value: Any) -> str | None:
     return offset_text(instant) if instant is not None and instant.tzinfo is not None else None
 
 
-def _created(value: Any) -> str | None:
+def _created(value: Any) -> Any:
     """`created` is a dateTime, which may be a mere date: then there is no instant to keep."""
     instant = _instant(value)
     return None if instant is not None and instant.tzinfo is None else _text(value)

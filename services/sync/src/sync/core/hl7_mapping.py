@@ -7,6 +7,7 @@ kept for people to see, but matches nobody; a message without any mapped identif
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -104,7 +105,8 @@ def map_message(
 ) -> MappedMessage:
     """What a supported message carries. Never raises for what stands in it."""
     written_at = next(
-        (at for at in (read_time(_first(message, "MSH", 7)), read_time(_first(message, "EVN", 2))) if at is not None), None
+        (at for at in (read_time(_first(message, "MSH", 7)), read_time(_first(message, "EVN", 2))) if at is not None),
+        None,
     )
     updates: list[Update] = []
     try:
@@ -199,10 +201,14 @@ def _names(pid: Segment, number: int) -> list[dict[str, Any]]:
 _NAME_USES: Final = {"L": "official", "D": "usual", "N": "nickname", "M": "maiden", "S": "anonymous"}
 
 
+_TIME_OF_DAY: Final = re.compile(r"(\d{2,6}(\.\d+)?)?([+-]\d{4})?")
+
+
 def _birth_date(pid: Segment, number: int) -> str:
     """TS with a precision of at least a year; a time of day is left out."""
-    digits = pid.text(number)[:8]
-    if not digits.isdecimal() or len(digits) not in {4, 6, 8}:
+    text = pid.text(number)
+    digits, time_of_day = text[:8], text[8:]
+    if not digits.isdecimal() or len(digits) not in {4, 6, 8} or not _TIME_OF_DAY.fullmatch(time_of_day):
         raise _RejectedError(Rejection(INVALID, "PID-7", "text"))
     return "-".join(part for part in (digits[:4], digits[4:6], digits[6:8]) if part)
 
@@ -248,7 +254,7 @@ _ADDRESS_USES: Final = {"H": "home", "B": "work", "O": "work", "C": "temp", "BI"
 
 
 def _contact_points(pid: Segment, number: int) -> list[dict[str, Any]]:
-    """XTN: number, use code, equipment type, e-mail, country, area, local number, extension, …, unformatted (§2.A.89)."""
+    """XTN: number, use code, equipment, e-mail, country, area, local number, extension, …, unformatted (§2.A.89)."""
     found = []
     for repetition in range(1, pid.repetitions(number) + 1):
         part = [pid.text(number, component, repetition=repetition) for component in range(1, 13)]

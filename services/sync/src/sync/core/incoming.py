@@ -21,7 +21,7 @@ class Origin(StrEnum):
 class Update:
     """What is to be changed: the values of `carried` fields are in `record`, `cleared` ones become absent.
 
-    `groups`: of these list fields only the named groups are carried (see core.merge.GROUPS); the rest of the list stays.
+    `groups`: of these list fields only the named groups are carried (core.merge.GROUPS); the rest of the list stays.
     """
 
     record: Record

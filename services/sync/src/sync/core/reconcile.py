@@ -239,7 +239,11 @@ def _with_known_patients(
             participants.append(participant.model_copy(update={"actor": actor}))
         else:
             participants.append(participant)
-    return record.model_copy(update={"participants": tuple(participants)})
+    listed = tuple(participants)
+    if stored is not None and isinstance(stored.record, Appointment):
+        # The same participants in another order are no change.
+        listed = stored.record.participants if set(listed) == set(stored.record.participants) else listed
+    return record.model_copy(update={"participants": listed})
 
 
 def _patient_of(register: Register, integration_id: str, participant: Participant) -> str | None:
@@ -252,4 +256,3 @@ def _patient_of(register: Register, integration_id: str, participant: Participan
             return link.record_id
     key = actor.identifier.key if actor.identifier else None
     return register.owners.get(("patient", *key)) if key else actor.record_id
-

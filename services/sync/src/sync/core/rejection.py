@@ -15,7 +15,7 @@ _RULE_CHARACTERS_MAX: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """`code` of the error catalogue; `rule` names the field or constraint; `value_class` what kind of value stood there."""
+    """`code` of the error catalogue; `rule`: the field or constraint; `value_class`: what kind of value stood there."""
 
     code: str
     rule: str

@@ -10,7 +10,9 @@ from common.models.records import Patient
 KEY_CHARACTERS_MAX: Final = 200
 
 # Letters that Unicode does not decompose, although people leave their strokes away.
-_PLAIN: Final = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h"})
+_PLAIN: Final = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h"}
+)
 
 
 def search_key(text: str) -> str:

@@ -41,6 +41,4 @@ def _strategy(row: ResourceCapability | None) -> Strategy | None:
 
 def fetches_patients(vendor: Vendor) -> bool:
     """Whether patients are had by the ids that appointments name."""
-    return any(
-        row.resource == "Patient" and _strategy(row) is Strategy.REFERENCED for row in resources_of(vendor)
-    )
+    return any(row.resource == "Patient" and _strategy(row) is Strategy.REFERENCED for row in resources_of(vendor))

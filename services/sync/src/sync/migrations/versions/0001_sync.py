@@ -84,7 +84,7 @@ def _sources() -> None:
     )
     columns = ["tenant", "integration_id", "record_type", "external_id"]
     op.create_index("cross_reference_by_external_id", "cross_reference", columns, unique=True)
-    op.create_index("cross_reference_by_record", "cross_reference", ["record_id"])
+    op.create_index("cross_reference_by_record", "cross_reference", ["tenant", "record_id", "id"])
     op.create_index("cross_reference_by_tenant", "cross_reference", ["tenant", "id"])
     op.create_table(
         "record_event_time",

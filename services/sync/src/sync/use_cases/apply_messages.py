@@ -1,0 +1,132 @@
+"""HL7 messages that hl7-gateway stored → the same records, in the consumer's transaction.
+
+What can not be mapped or matched goes to quarantine; a message never holds up the ones behind it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from common.models.clock import Clock, Ids
+from common.models.errors import SuiteError
+from common.models.events import Event
+from common.models.integration import Integration
+from sync.core.hl7_mapping import MappedMessage, map_message, supported
+from sync.core.hl7_message import time_reader
+from sync.core.incoming import Incoming, Origin
+from sync.core.reconcile import reconcile, wanted_of
+from sync.core.rejection import Rejection
+from sync.ports import Integrations, Messages, QuarantineBook, Quarantined, RawMessage, RecordBook, Session
+
+_UTC = "UTC"
+_log = logging.getLogger("sync")
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyMessages:
+    """See the module's text."""
+
+    messages: Messages
+    integrations: Integrations
+    records: RecordBook
+    quarantine: QuarantineBook
+    clock: Clock
+    ids: Ids
+
+    async def __call__(self, session: Session, events: Sequence[Event]) -> None:
+        """Handle events in order. Raises SuiteError `service.unavailable`: then they come again."""
+        by_tenant: dict[str, list[Event]] = {}
+        for event in events:
+            named = (str(event.data.get("message_type") or ""), str(event.data.get("trigger_event") or ""))
+            if supported(*named) and not event.data.get("duplicate"):
+                by_tenant.setdefault(event.tenant, []).append(event)
+        for tenant, wanted in by_tenant.items():
+            await self._apply(session, tenant, wanted)
+
+    async def _apply(self, session: Session, tenant: str, events: Sequence[Event]) -> None:
+        ids = list(dict.fromkeys(str(event.data["message_id"]) for event in events))
+        bodies = await self.messages.read(tenant, ids)
+        incoming: list[Incoming] = []
+        quarantined: list[Quarantined] = []
+        for position, event in enumerate(events):
+            message = bodies.get(str(event.data["message_id"]))
+            if message is None:
+                _log.warning(
+                    "message is gone", extra={"message_id": event.data["message_id"], "code": "message.not-found"}
+                )
+                continue
+            integration_id = str(event.data["integration_id"])
+            try:
+                integration = await self.integrations.get(tenant, integration_id)
+                mapped = self._map(message, integration)
+            except SuiteError as error:
+                if error.transient:
+                    raise
+                rejection = Rejection(error.code, "message", "text")
+                quarantined.append(_quarantined(integration_id, position, message, rejection))
+                continue
+            if mapped.rejection is not None:
+                quarantined.append(_quarantined(integration_id, position, message, mapped.rejection))
+            incoming += _incoming(integration_id, position, message, mapped)
+        await self.records.lock(session, tenant)
+        register = await self.records.load(session, tenant, wanted_of(incoming))
+        reconcile(register, incoming, self.ids.new)
+        await self.records.save(session, tenant, register)
+        for row, why in register.rejected:
+            message = bodies[row.source_id]
+            quarantined.append(_quarantined(row.integration_id, row.position, message, why))
+        await self.quarantine.put(session, tenant, quarantined)
+        counts = register.counts
+        if counts.stale:
+            _log.info("messages older than what is applied", extra={"count": counts.stale, "tenant": tenant})
+
+    def _map(self, message: RawMessage, integration: Integration) -> MappedMessage:
+        channel = integration.channels.get(message.channel)
+        zone = ZoneInfo(channel.time_zone if channel else _UTC)
+        return map_message(
+            self.messages.parse(message.body),
+            message.message_type,
+            message.trigger_event,
+            integration.identifier_systems,
+            time_reader(zone),
+        )
+
+
+def _incoming(integration_id: str, position: int, message: RawMessage, mapped: MappedMessage) -> list[Incoming]:
+    return [
+        Incoming(
+            position=position,
+            origin=Origin.HL7V2,
+            integration_id=integration_id,
+            source_id=message.id,
+            record=update.record,
+            update=update,
+            event_time=_event_time(mapped.written_at, message.received_at),
+            with_previous=number > 0,
+        )
+        for number, update in enumerate(mapped.updates)
+    ]
+
+
+def _event_time(written_at: datetime | None, received_at: datetime) -> datetime:
+    """When the message was written; one that claims to be of later than it came has a wrong clock, and would shut out
+    every message after it."""
+    return received_at if written_at is None else min(written_at, received_at)
+
+
+def _quarantined(integration_id: str, position: int, message: RawMessage, rejection: Rejection) -> Quarantined:
+    record_type = "appointment" if message.message_type == "SIU" else "patient"
+    return Quarantined(
+        integration_id=integration_id,
+        record_type=record_type,
+        origin=Origin.HL7V2,
+        source_id=message.id,
+        source_key=message.id,
+        position=position,
+        rejection=rejection,
+        body=message.body,
+    )
