@@ -1,6 +1,7 @@
 """`make bench`: starts the suite as a user would and prints one JSON line per figure.
 
-{"figure": …, "value": …, "unit": …, "goal": …, "met": …, "how": …}; a figure without a goal says so with null. Times depend on
+{"figure": …, "value": …, "unit": …, "goal": …, "met": …, "how": …}; a figure without a goal says so with null. Times
+depend on
 the machine: compare figures of one run, not of two machines.
 """
 

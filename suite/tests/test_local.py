@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from suite import local
-from suite.composition import SERVICES
 
 from common.models.errors import SuiteError
 from common.runtime.host import Host, compose
 from common.runtime.settings import RuntimeSettings
+from suite import local
+from suite.composition import SERVICES
 
 BASE_URLS = {"simulator": "http://127.0.0.1:9", "auth-gateway": "http://127.0.0.1:9"}
 

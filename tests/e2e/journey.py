@@ -59,7 +59,7 @@ def wait_for_patients(suite: Suite) -> list[dict[str, Any]]:
 
 
 def medical_record_number(patient: dict[str, Any]) -> str:
-    record = patient["record"] if "record" in patient else patient
+    record = patient.get("record", patient)
     return next(row["value"] for row in record["identifiers"] if row["system"].startswith("urn:oid:1.2.840.114350"))
 
 
@@ -157,7 +157,8 @@ def webhook_receiver() -> Iterator[Received]:
 
 
 def whole_journey(suite: Suite) -> None:
-    """Patients arrive, an HL7 message changes one, exchanges are recorded, a connection is tested, a road breaks and mends."""
+    """Patients arrive, an HL7 message changes one, exchanges are recorded, a connection is tested, a road breaks and
+    mends."""
     patients = wait_for_patients(suite)
     assert len({medical_record_number(patient) for patient in patients}) == PATIENTS
     assert eventually(

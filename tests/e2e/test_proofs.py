@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from e2e.journey import adt_a08, medical_record_number, send_hl7, wait_for_patients
 from e2e.suite_process import Suite, embedded_suite, eventually, separate_suite, wait_until_welcome
 from e2e.test_life import newest_name
@@ -79,7 +80,9 @@ def test_kill_9_of_one_service_loses_and_doubles_nothing(
                 acknowledged |= send_while_killed(suite, process, number, kill, 1.0)
             else:
                 suite.processes[process].kill()
-                codes = send_hl7(suite, *(adt_a08(number, f"Family{kill}{index}", f"S{kill}-{index}") for index in range(50)))
+                codes = send_hl7(
+                    suite, *(adt_a08(number, f"Family{kill}{index}", f"S{kill}-{index}") for index in range(50))
+                )
                 assert set(codes) == {"AA"}
                 acknowledged |= {f"S{kill}-{index}" for index in range(50)}
             suite.processes[process].start()

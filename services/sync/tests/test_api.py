@@ -173,14 +173,15 @@ async def test_a_run_brings_patients_that_a_steward_finds(suite: RunningSuite) -
 
 async def test_a_message_from_the_bus_changes_the_same_patient(suite: RunningSuite) -> None:
     await run_patients(suite)
-    event = Event(
-        suite.runtime.ids.new("evt"), "ps.hl7.received", "/hl7-gateway/1", MESSAGE_ID, suite.runtime.clock.now(), TENANT,
-        "key",
-        {
-            "message_id": MESSAGE_ID, "integration_id": INTEGRATION_ID, "channel": "hl7-in", "message_type": "ADT",
-            "trigger_event": "A08",
-        },
-    )  # fmt: skip
+    data = {
+        "message_id": MESSAGE_ID,
+        "integration_id": INTEGRATION_ID,
+        "channel": "hl7-in",
+        "message_type": "ADT",
+        "trigger_event": "A08",
+    }
+    event_id, now = suite.runtime.ids.new("evt"), suite.runtime.clock.now()
+    event = Event(event_id, "ps.hl7.received", "/hl7-gateway/1", MESSAGE_ID, now, TENANT, "key", data)
     await suite.runtime.bus.publish([event])
     async with suite.client(Role.DATA_STEWARD) as steward:
 

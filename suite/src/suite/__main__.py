@@ -1,4 +1,5 @@
-"""`python -m suite`: all services in one process, on SQLite and the SQLite bus unless the environment says otherwise."""
+"""`python -m suite`: all services in one process, on SQLite and the SQLite bus unless the environment says
+otherwise."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ async def start(options: argparse.Namespace) -> None:
     try:
         port = claimed.getsockname()[1]
         base_url = settings.public_url or f"http://{settings.host}:{port}"
-        # A token's issuer must not change with the port, or a second start on another port would refuse the first one's token.
+        # A token's issuer must not change with the port, or a second start on another port would refuse the first
+        # one's token.
         settings = settings.model_copy(
             update={
                 "port": port,

@@ -16,7 +16,7 @@ import yaml
 
 from common.models.access import Role
 from common.models.errors import catalogue_markdown as errors_markdown
-from common.models.events import DEAD_LETTER_SUFFIX, EVENT_TYPES, TOPICS
+from common.models.events import DEAD_LETTER_SUFFIX, EVENT_TYPES, TOPICS, Topic
 from common.runtime.chassis_api import CHASSIS_ACCESS, DATABASE_ACCESS
 from common.runtime.host import PROCESS_ACCESS, Host, compose
 from common.runtime.settings import RuntimeSettings
@@ -44,7 +44,8 @@ def access_markdown(host: Host) -> str:
     lines = [
         "# Who may call what",
         "",
-        "One row per route, enforced before the request is read, tested for every role. Generated from the access rows.",
+        "One row per route, enforced before the request is read, tested for every role.",
+        "Generated from the access rows.",
         "A tenant-admin holds every role of its tenant. `–`: no bearer token of ours; the reason stands beside it.",
     ]
     for module in host.modules:
@@ -83,8 +84,7 @@ def asyncapi_yaml() -> str:
             }
         channels[topic.name] = {
             "address": topic.name,
-            "description": f"Key: {topic.key or 'none'}. Dead letters: {topic.name + DEAD_LETTER_SUFFIX if topic.dead_letters else 'none'}."
-            + (" Broadcast: every replica reads it whole." if topic.broadcast else ""),
+            "description": _description(topic),
             "messages": {row.name: {"$ref": f"#/components/messages/{row.name}"} for row in types},
             "bindings": {
                 "kafka": {
@@ -101,7 +101,8 @@ def asyncapi_yaml() -> str:
         "info": {
             "title": "Practice Studio Integrations: events",
             "version": "1",
-            "description": "CloudEvents 1.0, Kafka binding in binary mode. Events are thin: ids, versions, names of changed fields, "
+            "description": "CloudEvents 1.0, Kafka binding in binary mode. Events are thin: ids, "
+            "versions, names of changed fields, "
             "codes, counts; never a body, never patient data. Schemas only grow.",
         },
         "channels": channels,
@@ -110,6 +111,12 @@ def asyncapi_yaml() -> str:
     return "# Generated from common.models.events by `make docs`.\n" + yaml.safe_dump(
         document, sort_keys=False, allow_unicode=True, width=120
     )
+
+
+def _description(topic: Topic) -> str:
+    dead_letters = topic.name + DEAD_LETTER_SUFFIX if topic.dead_letters else "none"
+    whole = " Broadcast: every replica reads it whole." if topic.broadcast else ""
+    return f"Key: {topic.key or 'none'}. Dead letters: {dead_letters}.{whole}"
 
 
 _HEADERS: Final[dict[str, Any]] = {

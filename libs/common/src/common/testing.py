@@ -1,4 +1,5 @@
-"""What every service's tests stand on: a runtime on SQLite in a temporary directory, tokens of any role, an HTTP client.
+"""What every service's tests stand on: a runtime on SQLite in a temporary directory, tokens of any role, an HTTP
+client.
 
 No part of a running suite imports this.
 """

@@ -62,7 +62,8 @@ def router(exchanges: ExchangeStore, tests: ConnectionTestStore, test_connection
 
     @api.post("/connection-tests", status_code=201, summary="Connection Test (Connection Tester)")
     async def make_test(body: NewConnectionTest, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
-        """DNS, TCP, TLS, HTTP, clock, token and metadata of a channel's endpoint, each with evidence, cause and next step."""
+        """DNS, TCP, TLS, HTTP, clock, token and metadata of a channel's endpoint, each with evidence, cause and next
+        step."""
         integration_id = check_id(body.integration_id, "int")
         return (await test_connection(caller.tenant, integration_id, body.channel, caller.subject)).as_json()
 

@@ -164,7 +164,7 @@ class RunBook(Protocol):
         """Update it, and tell of the event (None: nobody is told)."""
 
     async def reload(self, session: Session, run_id: str) -> Run:
-        """The run as it is inside this transaction."""
+        """The run as it is inside this transaction, and stays until it ends."""
 
     async def request_cancel(self, session: Session, run_id: str) -> None:
         """Ask whoever works on it to stop."""

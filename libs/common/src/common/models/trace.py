@@ -16,7 +16,7 @@ _TRACEPARENT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2}
 
 def mllp_trace_id(application: str, facility: str, timestamp: str, control_id: str) -> str:
     """The trace id (32 hex digits) of an HL7 message from MSH-3, MSH-4, MSH-7 and MSH-10."""
-    text = "\x1f".join((application, facility, timestamp, control_id))
+    text = f"{application}\x1f{facility}\x1f{timestamp}\x1f{control_id}"
     return hashlib.sha256(b"mllp\x00" + text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -159,7 +159,7 @@ def _invalid() -> SuiteError:
 def _json_object(raw: bytes) -> dict[str, Any]:
     value = json.loads(raw)
     if not isinstance(value, dict):
-        raise ValueError("claims are not an object")
+        raise ValueError("claims are not an object")  # noqa: TRY004 - the caller knows one kind of bad token
     return value
 
 

@@ -1,6 +1,7 @@
 """The bus as every module sees it: publish, consume in groups, broadcast, tail, history.
 
-Both adapters keep the same promises (tests/contracts/test_bus.py): an event is durable when `publish` returns; the order
+Both adapters keep the same promises (tests/contracts/test_bus.py): an event is durable when `publish` returns; the
+order
 per key is kept; a group shares the partitions of a topic and sees each event at least once, and its place moves on only
 after the handler returned; a broadcast gives every replica the newest event of each key, then all that follow.
 
@@ -112,13 +113,9 @@ def from_record(headers: Mapping[str, bytes], key: bytes | None, value: bytes | 
     """The event of a record; raises UnreadableError when it is none of ours."""
     try:
         cloud_event = from_binary(KafkaMessage(dict(headers), None, b""), _HEADERS_ONLY, CloudEvent)
-        data = orjson.loads(value) if value else {}
-        if not isinstance(data, dict):
-            raise UnreadableError("data")
+        data = _object(orjson.loads(value) if value else {})
         known = EVENT_TYPES[cloud_event.get_type()].fields
-        time = cloud_event.get_time()
-        if time is None:
-            raise UnreadableError("time")
+        time = _present(cloud_event.get_time())
         return Event(
             id=cloud_event.get_id(),
             type=cloud_event.get_type(),
@@ -137,6 +134,18 @@ def from_record(headers: Mapping[str, bytes], key: bytes | None, value: bytes | 
         raise
     except Exception as error:
         raise UnreadableError(type(error).__name__) from error
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UnreadableError("data")
+    return value
+
+
+def _present(time: datetime | None) -> datetime:
+    if time is None:
+        raise UnreadableError("time")
+    return time
 
 
 class _HeadersOnly(JSONFormat):

@@ -293,7 +293,8 @@ class KafkaBus:
                 raise SuiteError(
                     "bus.topic-mismatch",
                     f"{name} has cleanup.policy={policies[name]}, needed is {wanted}: "
-                    f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config cleanup.policy={wanted}",
+                    f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config "
+                    f"cleanup.policy={wanted}",
                 )
 
 

@@ -16,9 +16,10 @@ import logging
 import math
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -209,7 +210,8 @@ class SqliteBus:
         topic, partition = place
         rows = await self.run(
             lambda connection: connection.execute(
-                "SELECT offset, key, headers, value FROM log WHERE topic = ? AND partition = ? AND offset >= ? ORDER BY offset LIMIT ?",
+                "SELECT offset, key, headers, value FROM log WHERE topic = ? AND partition = ? AND "
+                "offset >= ? ORDER BY offset LIMIT ?",
                 (topic, partition, offset, limit),
             ).fetchall()
         )
@@ -289,17 +291,13 @@ class SqliteBus:
     async def clean(self) -> None:
         """One cleaning, in small transactions."""
         now = self.clock.now()
+        tombstones_before = instant_text(now - TOMBSTONE_LIFE)
         for topic in self._topics.values():
             if topic.compacted:
-                await self.run(
-                    lambda connection, name=topic.name: _compact(connection, name, instant_text(now - TOMBSTONE_LIFE))
-                )  # type: ignore[misc]
+                await self.run(partial(_compact, topic=topic.name, tombstones_before=tombstones_before))
             elif topic.retention_ms > 0:
                 before = instant_text(now - timedelta(milliseconds=topic.retention_ms))
-                while (
-                    await self.run(lambda connection, name=topic.name, at=before: _expire(connection, name, at))
-                    == _CLEAN_ROWS_MAX
-                ):  # type: ignore[misc]
+                while await self.run(partial(_expire, topic=topic.name, before=before)) == _CLEAN_ROWS_MAX:
                     continue
 
     def _open(self, connection: sqlite3.Connection) -> None:
@@ -555,7 +553,8 @@ class _Group(_Reader):
                         break
                     if partition not in held:
                         connection.execute(
-                            "INSERT INTO claim VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET member = excluded.member, expires = excluded.expires",
+                            "INSERT INTO claim VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+                            "member = excluded.member, expires = excluded.expires",
                             (self._group, topic, partition, self._member, expires),
                         )
                         ours.add(partition)
@@ -570,8 +569,9 @@ class _Group(_Reader):
     def _behind(self, connection: sqlite3.Connection) -> list[Place]:
         marks = ",".join("?" * len(self.topics))
         rows = connection.execute(
-            f"SELECT head.topic, head.partition FROM head LEFT JOIN position ON position.grp = ? AND position.topic = head.topic"  # noqa: S608 - only question marks are put in
-            f" AND position.partition = head.partition WHERE head.topic IN ({marks}) AND head.next > coalesce(position.next, 0)",
+            "SELECT head.topic, head.partition FROM head LEFT JOIN position ON position.grp = ?"  # noqa: S608 - only ?
+            " AND position.topic = head.topic AND position.partition = head.partition"
+            f" WHERE head.topic IN ({marks}) AND head.next > coalesce(position.next, 0)",
             (self._group, *self.topics),
         ).fetchall()
         return [(topic, partition) for topic, partition in rows]
@@ -585,14 +585,15 @@ class _Group(_Reader):
     def _advance(self, connection: sqlite3.Connection, place: Place, after: int) -> None:
         """Move on, unless the partition is another's by now: then the new owner delivers again."""
         connection.execute(
-            "INSERT INTO position SELECT ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM claim WHERE grp = ? AND topic = ? AND partition = ? AND member = ?)"
+            "INSERT INTO position SELECT ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM claim WHERE grp = ? "
+            "AND topic = ? AND partition = ? AND member = ?)"
             " ON CONFLICT DO UPDATE SET next = max(position.next, excluded.next)",
             (self._group, *place, after, self._group, *place, self._member),
         )
 
 
 @contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection):  # type: ignore[no-untyped-def]
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

@@ -104,7 +104,7 @@ class Gate:
                 await _answer(error, request_id, scope, receive, response)
             except HTTPException:
                 await _answer(SuiteError("request.too-large", self._limit_text()), request_id, scope, receive, response)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, the caller gets a problem detail
                 _log.error(
                     "request failed unexpectedly",
                     exc_info=error,

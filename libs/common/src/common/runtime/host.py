@@ -294,7 +294,8 @@ class Host:
 
 
 def guarded_routes(app: FastAPI, access: dict[tuple[str, str], tuple[Access, Module | None]]) -> list[GuardedRoute]:
-    """One guarded row per route, in the framework's order; raises RuntimeError for a route without a row, or the reverse."""
+    """One guarded row per route, in the framework's order; raises RuntimeError for a route without a row, or the
+    reverse."""
     routes: list[GuardedRoute] = []
     for context in iter_route_contexts(app.routes):
         for method in sorted((context.methods or set()) - {"HEAD"}):
@@ -373,7 +374,8 @@ async def serve(host: Host, claimed: socket.socket, *, ready: Callable[[], Await
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                date_header=False,  # the gate's: a module may answer with a clock of its own (the simulator's skewed one)
+                # the gate's: a module may answer with a clock of its own (the simulator's skewed one)
+                date_header=False,
                 timeout_graceful_shutdown=int(settings.stop_timeout_s),
                 h11_max_incomplete_event_size=64 * 1024,
             )
@@ -393,7 +395,7 @@ async def serve(host: Host, claimed: socket.socket, *, ready: Callable[[], Await
 
 
 async def _until_started(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
-    while not server.started and not serving.done():
+    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has a flag, no event
         await asyncio.sleep(0.01)
 
 
@@ -439,7 +441,8 @@ def main(build: Build, *, service: str, arguments: Sequence[str] | None = None) 
     """The command line of one service: `python -m <package> [--host …] [--port …] [--data …]`."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {service.replace('-', '_')}",
-        description=f"The {service} service of Practice Studio Integrations. Settings come from the environment (docs/settings.md); options go before them.",
+        description=f"The {service} service of Practice Studio Integrations. Settings come from the "
+        f"environment (docs/settings.md); options go before them.",
     )
     parser.add_argument("--host", help="address to listen on (PS_HOST, default 127.0.0.1)")
     parser.add_argument("--port", help="port to listen on (PS_PORT, default 8080)")

@@ -36,7 +36,8 @@ def etag(version: int) -> str:
 
 
 def if_match(request: Request, version: int) -> None:
-    """Refuses a change to anything but this version: `request.precondition-required` (428) or `request.version-changed` (412)."""
+    """Refuses a change to anything but this version: `request.precondition-required` (428) or `request.version-
+    changed` (412)."""
     header = request.headers.get("if-match")
     if header is None:
         raise SuiteError("request.precondition-required")

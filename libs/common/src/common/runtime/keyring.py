@@ -88,7 +88,8 @@ def new_wrapped_key(kek: KeyEncryptionKey, tenant: str, version: int) -> Wrapped
 
 
 def load_key_encryption_key(*, key: str, key_file: str, data: Path) -> KeyEncryptionKey:
-    """The KEK from the setting, the file named, or `<data>/key-encryption-key`, which is made at first start (mode 0600).
+    """The KEK from the setting, the file named, or `<data>/key-encryption-key`, which is made at first start (mode
+    0600).
 
     Raises SuiteError `start.bad-setting` when it is not 32 bytes in base64.
     """
@@ -165,7 +166,8 @@ class TenantKeys:
 
 
 def tenant_keys(tenant: str, keys: dict[int, bytes]) -> TenantKeys:
-    """Ready-to-use keys from the raw data keys by version. The HMAC key is derived from the oldest: it must not change."""
+    """Ready-to-use keys from the raw data keys by version. The HMAC key is derived from the oldest: it must not
+    change."""
     derived = {version: HKDF(hashes.SHA256(), KEY_BYTES, None, b"seal").derive(key) for version, key in keys.items()}
     pseudonym_key = HKDF(hashes.SHA256(), KEY_BYTES, None, b"pseudonym").derive(keys[min(keys)])
     return TenantKeys(tenant, {version: AESGCM(key) for version, key in derived.items()}, pseudonym_key)

@@ -7,9 +7,11 @@ from html import escape
 from typing import Any, Final
 
 _STYLE: Final = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1c2733;background:#fff}"
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 "
+    "1rem;color:#1c2733;background:#fff}"
     "h2{margin:2.2rem 0 .4rem;border-bottom:1px solid #d5dde5}details{border-bottom:1px solid #eef2f5;padding:.35rem 0}"
-    "summary{cursor:pointer}code{font:13px ui-monospace,monospace}.m{display:inline-block;width:4.2rem;font-weight:600;color:#0b5d8a}"
+    "summary{cursor:pointer}code{font:13px "
+    "ui-monospace,monospace}.m{display:inline-block;width:4.2rem;font-weight:600;color:#0b5d8a}"
     "table{border-collapse:collapse;margin:.4rem 0 .6rem 4.4rem}td{padding:.15rem .9rem .15rem 0;vertical-align:top}"
     "p{margin:.3rem 0 .3rem 4.4rem}nav a{margin-right:1rem}"
 )
@@ -33,7 +35,8 @@ def reference_page(openapi: Mapping[str, Any]) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>"
         f'<p style="margin-left:0">Machine-readable: <a href="/openapi.json">openapi.json</a>. Every call needs '
-        f"<code>Authorization: Bearer …</code> unless it says otherwise; failures are <code>application/problem+json</code> "
+        f"<code>Authorization: Bearer …</code> unless it says otherwise; failures are "
+        f"<code>application/problem+json</code> "
         f"with a <code>code</code> and a <code>next_step</code>.</p><nav>{links}</nav>{sections}</html>"
     )
 

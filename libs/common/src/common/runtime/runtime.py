@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 from sqlalchemy import MetaData
 
 from common.models.clock import Clock, Ids
 from common.models.errors import SuiteError
-from common.runtime.authentication import Authenticator
+from common.runtime.authentication import Authenticator, FetchKeys
 from common.runtime.bus import Bus
 from common.runtime.bus_sqlite import SqliteBus
 from common.runtime.database import Database
@@ -134,9 +135,7 @@ def _bus(settings: RuntimeSettings, service: str, clock: Clock, ids: Ids) -> Bus
     )
 
 
-def _fetch_keys(peers: Peers):  # type: ignore[no-untyped-def]
-    import httpx
-
+def _fetch_keys(peers: Peers) -> FetchKeys:
     async def fetch(url: str) -> Mapping[str, object]:
         if not url:
             return dict((await peers.public("auth-gateway", "GET", "/auth/v1/issuer/jwks.json")).json())

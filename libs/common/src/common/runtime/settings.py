@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from common.models.errors import SuiteError
 
@@ -55,11 +55,13 @@ class RuntimeSettings(ServiceSettings):
     )
     peers: dict[str, str] = Field(
         default_factory=dict,
-        description='JSON object service → base URL, e.g. {"auth-gateway": "http://auth-gateway:8080"}; services in the same process need none',
+        description='JSON object service → base URL, e.g. {"auth-gateway": "http://auth-gateway:8080"}; '
+        "services in the same process need none",
     )
     key_file: str = Field(
         default="",
-        description="file with the key-encryption key (base64, 32 bytes); empty: PS_DATA/key-encryption-key, made at first start",
+        description="file with the key-encryption key (base64, 32 bytes); empty: "
+        "PS_DATA/key-encryption-key, made at first start",
     )
     key: str = Field(
         default="", description="the key-encryption key itself (base64, 32 bytes); goes before the file", repr=False
@@ -73,7 +75,8 @@ class RuntimeSettings(ServiceSettings):
     )
     allowed_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("public", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
-        description="networks the suite may connect to, separated by commas; `public` stands for every global address; loopback only when named; link-local and cloud metadata addresses never",
+        description="networks the suite may connect to, separated by commas; `public` stands for "
+        "every global address; loopback only when named; link-local and cloud metadata addresses never",
     )
     body_bytes_max: int = Field(default=4 * 1024 * 1024, ge=1024, description="largest HTTP request body in bytes")
     response_bytes_max: int = Field(
@@ -156,7 +159,7 @@ def load(settings: type[S], **overrides: Any) -> S:
         name = str(first["loc"][0]) if first["loc"] else ""
         prefix = settings.model_config.get("env_prefix", "")
         raise SuiteError("start.bad-setting", f"{prefix}{name.upper()}: {first['msg']}") from None
-    except Exception as error:  # pydantic-settings wraps a JSON error of a complex field in its own class
+    except SettingsError as error:  # the value of a complex field is no JSON
         raise SuiteError("start.bad-setting", str(error).splitlines()[0]) from None
 
 
@@ -174,7 +177,8 @@ def catalogue_markdown(classes: Iterable[tuple[str, type[BaseSettings]]]) -> str
         for name, field in settings.model_fields.items():
             default = field.get_default(call_default_factory=True)
             lines.append(
-                f"| `{prefix}{name.upper()}` | {_shown(default)} | {(field.description or '').replace('|', chr(92) + '|')} |"
+                f"| `{prefix}{name.upper()}` | {_shown(default)} | "
+                f"{(field.description or '').replace('|', chr(92) + '|')} |"
             )
     return "\n".join(lines) + "\n"
 

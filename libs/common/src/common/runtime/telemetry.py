@@ -71,7 +71,8 @@ class Telemetry:
         links: Sequence[str] = (),
         **attributes: object,
     ) -> Iterator[Span]:
-        """A span with allow-listed attributes; `parent` and `links` are traceparents. A failure sets its code, never its text."""
+        """A span with allow-listed attributes; `parent` and `links` are traceparents. A failure sets its code, never
+        its text."""
         context = context_of(parent) if parent else None
         with self.tracer.start_as_current_span(
             name,
@@ -228,7 +229,9 @@ class _OtlpLogHandler(logging.Handler):
         from opentelemetry._logs import LogRecord, SeverityNumber
 
         severity = {
-            logging.ERROR: SeverityNumber.ERROR, logging.WARNING: SeverityNumber.WARN, logging.INFO: SeverityNumber.INFO,
+            logging.ERROR: SeverityNumber.ERROR,
+            logging.WARNING: SeverityNumber.WARN,
+            logging.INFO: SeverityNumber.INFO,
         }.get(record.levelno, SeverityNumber.DEBUG)  # fmt: skip
         fields = project({name: record.__dict__[name] for name in ALLOWED if name in record.__dict__})
         self._logger.emit(

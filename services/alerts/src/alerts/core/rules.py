@@ -174,7 +174,8 @@ RULES: Final[dict[str, Rule]] = {
             next_step="Compare both clocks with a time server; token requests fail when they drift apart.",
         ),
         Rule(
-            "hl7-rejected", "HL7 messages are rejected", "warning", ("ps.hl7.rejected.v1", "ps.hl7.received.v1"), _hl7_rejected,
+            "hl7-rejected", "HL7 messages are rejected", "warning",
+            ("ps.hl7.rejected.v1", "ps.hl7.received.v1"), _hl7_rejected,
             quiet_s=600.0,
             next_step="Read the error code of the rejected messages; correct the sender or the channel's senders.",
         ),

@@ -88,7 +88,8 @@ class Attempt:
 def after_attempt(
     delivery: Delivery, attempt: Attempt, now: datetime, *, attempts_max: int, backoff_s: float, jitter: float
 ) -> dict[str, Any]:
-    """The fields of a delivery that an attempt changes. `jitter` in [0, 1) spreads the next attempt by up to a quarter."""
+    """The fields of a delivery that an attempt changes. `jitter` in [0, 1) spreads the next attempt by up to a
+    quarter."""
     attempts = delivery.attempts + 1
     changed: dict[str, Any] = {"attempts": attempts, "last_status": attempt.status, "last_error": attempt.error_code}
     if attempt.status in _OK:

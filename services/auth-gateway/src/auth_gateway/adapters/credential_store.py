@@ -28,7 +28,8 @@ _TABLE: Final[Table] = CredentialRow.__table__  # type: ignore[attr-defined]
 _INTEGRATION: Final[Table] = IntegrationRow.__table__  # type: ignore[attr-defined]
 _PLAIN: Final = ("tenant", "integration_id", "name", "method", "client_id", "token_url", "algorithm", "test_every_s")
 _NO_TOKEN: Final[dict[str, Any]] = {
-    "sealed_token": None, "token_sha256": None, "obtained_at": None, "expires_at": None, "failures": 0, "retry_at": None,
+    "sealed_token": None, "token_sha256": None, "obtained_at": None, "expires_at": None, "failures": 0,
+    "retry_at": None,
     "error_code": None, "tested_at": None,
 }  # fmt: skip
 _DUE_MAX: Final = 200

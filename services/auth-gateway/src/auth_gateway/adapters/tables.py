@@ -1,4 +1,5 @@
-"""Tables of auth-gateway. Secrets, tokens and private keys are sealed or wrapped; nothing here is readable without keys."""
+"""Tables of auth-gateway. Secrets, tokens and private keys are sealed or wrapped; nothing here is readable without
+keys."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class TenantKeyRow(Base, table=True):
 
 
 class SigningKeyRow(Base, table=True):
-    """A signing key of a tenant's clients, or of the suite's own issuer (tenant `platform`); the private part is sealed."""
+    """A signing key of a tenant's clients, or of the suite's own issuer (tenant `platform`); the private part is
+    sealed."""
 
     __tablename__ = "signing_key"
     __table_args__ = (Index("signing_key_by_tenant", "tenant", "algorithm", "created_at"),)

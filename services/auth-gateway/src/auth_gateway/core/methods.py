@@ -13,7 +13,8 @@ from pms.smart import assertion_claims, token_request
 
 @dataclass(frozen=True, slots=True)
 class TokenCall:
-    """A client_credentials request: form fields, and how the client authenticates (None: by an assertion in the form)."""
+    """A client_credentials request: form fields, and how the client authenticates (None: by an assertion in the
+    form)."""
 
     auth_method: str | None
     secret: str | None = field(repr=False)

@@ -1,7 +1,9 @@
 """When a token is asked for again, and when asking must wait.
 
-A token is used until a share of its life is over, then one replica asks for the next one; while the provider is away the
-old one is used to its end. A refusal (`invalid_client`, …) stops asking for a while that doubles up to a minute, so that a
+A token is used until a share of its life is over, then one replica asks for the next one; while the provider is away
+the
+old one is used to its end. A refusal (`invalid_client`, …) stops asking for a while that doubles up to a minute, so
+that a
 dead credential is not hammered; a person's Test Connection or Refresh Token always asks.
 """
 
@@ -41,7 +43,8 @@ class TokenState:
 def decide(
     state: TokenState, now: datetime, *, share: float, jitter: float, rejected_sha256: str | None = None
 ) -> Decision:
-    """The decision for a caller. `jitter` in [0, 1) moves the moment of refreshing up to a tenth of the life earlier."""
+    """The decision for a caller. `jitter` in [0, 1) moves the moment of refreshing up to a tenth of the life
+    earlier."""
     waiting = state.retry_at is not None and now < state.retry_at
     usable = state.expires_at is not None and now < state.expires_at - USABLE_MARGIN
     if usable and rejected_sha256 is not None and rejected_sha256 == state.token_sha256:

@@ -45,12 +45,37 @@ def causes(evidence: TokenEvidence, now: datetime) -> Sequence[Cause]:
     skewed = evidence.clock_offset_ms is not None and abs(evidence.clock_offset_ms) > CLOCK_OFFSET_MS_MAX
     fresh = now - evidence.credential_changed_at < REGISTRATION_TRAVELS and not evidence.worked_before
     found = [
-        Cause("clock.skew", "The PMS's clock and ours differ.", "Correct ours with NTP, or tell the PMS administrator.", skewed),
-        Cause("secret.expired", "The client's secret or registration has expired.", "Renew it in the vendor's portal and put the credential again.", expired or evidence.worked_before),
-        Cause("registration.fresh", "The registration has not reached the site yet (up to 12 h at Epic).", "Wait, then test again.", fresh),
-        Cause("client.wrong", "Client id, secret or audience is not what the PMS knows.", "Compare client id and token URL with the vendor's portal.", not evidence.worked_before and not fresh),
-        Cause("client.disabled", "The PMS has disabled the client.", "Ask the PMS administrator whether the app is enabled.", False),
-    ]  # fmt: skip
+        Cause(
+            "clock.skew",
+            "The PMS's clock and ours differ.",
+            "Correct ours with NTP, or tell the PMS administrator.",
+            skewed,
+        ),
+        Cause(
+            "secret.expired",
+            "The client's secret or registration has expired.",
+            "Renew it in the vendor's portal and put the credential again.",
+            expired or evidence.worked_before,
+        ),
+        Cause(
+            "registration.fresh",
+            "The registration has not reached the site yet (up to 12 h at Epic).",
+            "Wait, then test again.",
+            fresh,
+        ),
+        Cause(
+            "client.wrong",
+            "Client id, secret or audience is not what the PMS knows.",
+            "Compare client id and token URL with the vendor's portal.",
+            not evidence.worked_before and not fresh,
+        ),
+        Cause(
+            "client.disabled",
+            "The PMS has disabled the client.",
+            "Ask the PMS administrator whether the app is enabled.",
+            supported=False,
+        ),
+    ]
     if evidence.uses_our_key:
         unpublished = evidence.key_published is False
         found.append(

@@ -1,4 +1,5 @@
-"""Token exchange (RFC 8693): a service's or the local operator's assertion becomes a short-lived token for one tenant."""
+"""Token exchange (RFC 8693): a service's or the local operator's assertion becomes a short-lived token for one
+tenant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Connection Test: DNS, TCP, TLS, HTTP, clock, token, metadata of one channel, each stage with evidence and next step."""
+"""Connection Test: DNS, TCP, TLS, HTTP, clock, token, metadata of one channel, each stage with evidence and next
+step."""
 
 from __future__ import annotations
 

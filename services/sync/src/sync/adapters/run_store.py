@@ -66,7 +66,8 @@ class SqlRunStore:
             return [_run(row) for row in await session.execute(statement)]
 
     async def reload(self, session: AsyncSession, run_id: str) -> Run:
-        row = (await session.execute(select(RUN).where(RUN.c.id == run_id))).first()
+        # Locked (SQLite's writer is alone anyway): who cancels and who begins do not overwrite each other.
+        row = (await session.execute(select(RUN).where(RUN.c.id == run_id).with_for_update())).first()
         if row is None:
             raise SuiteError("run.not-found")
         return _run(row)

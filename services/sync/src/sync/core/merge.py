@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from common.models.records import Part, Record, changed_fields
-from sync.core.fingerprint import Seen, digest, seen_of
+from sync.core.fingerprint import Seen, digest
 from sync.core.incoming import Update
 
 R = TypeVar("R", bound=Record)
@@ -39,10 +39,10 @@ class Merged:
     changed: tuple[str, ...]
 
 
-def whole_update(record: Record, last: Seen | None) -> Update:
-    """What a whole resource changes against what its source said last (None: it is seen for the first time)."""
+def whole_update(record: Record, present: Seen, last: Seen | None) -> Update:
+    """What a whole resource (its fingerprint is `present`) changes against what its source said last (None: it is seen
+    for the first time)."""
     base = last or Seen()
-    present = seen_of(record)
     carried = frozenset(name for name, value in present.fields.items() if base.fields.get(name) != value)
     cleared = frozenset(base.fields) - frozenset(present.fields)
     groups = {}

@@ -142,15 +142,18 @@ def _take(register: Register, item: Incoming, new_id: Callable[[str], str]) -> R
         register.counts.stale += 1
         return None
     stored = register.records[match.record_id] if match.record_id is not None else None
-    update = item.update or whole_update(item.record, link.seen if link else None)
+    seen = seen_of(item.record) if item.update is None else None
+    if link is not None and seen == link.seen and not isinstance(item.record, Appointment):
+        register.counts.unchanged += 1
+        return None
+    update = item.update or whole_update(item.record, seen or Seen(), link.seen if link else None)
     record = merge(stored.record if stored else None, update).record
     if isinstance(record, Appointment):
+        # Also of an unchanged one: its patient may have become known since.
         record = _with_known_patients(register, item.integration_id, record, stored)
     record_id = _store(register, item, stored, record, new_id)
-    if item.external_id:
-        seen = seen_of(item.record)
-        if link is None or link.seen != seen:
-            _put_link(register, link_key, Link(link.id if link else new_id("xrf"), record_id, seen))
+    if seen is not None and (link is None or link.seen != seen):
+        _put_link(register, link_key, Link(link.id if link else new_id("xrf"), record_id, seen))
     if item.origin is Origin.HL7V2 and item.event_time is not None:
         key = (item.integration_id, record_id)
         register.event_times[key] = register.event_times_changed[key] = item.event_time

@@ -44,7 +44,8 @@ class ApplyMessages:
             named = (str(event.data.get("message_type") or ""), str(event.data.get("trigger_event") or ""))
             if supported(*named) and not event.data.get("duplicate"):
                 by_tenant.setdefault(event.tenant, []).append(event)
-        for tenant, wanted in by_tenant.items():
+        # In one order everywhere: transactions that lock several tenants do not wait for each other in a circle.
+        for tenant, wanted in sorted(by_tenant.items()):
             await self._apply(session, tenant, wanted)
 
     async def _apply(self, session: Session, tenant: str, events: Sequence[Event]) -> None:
