@@ -87,7 +87,7 @@ async def test_the_demonstration_is_made_once(door: local.Door, tmp_path: Path) 
     assert [row["name"] for row in listed] == [local.INTEGRATION_NAME]
     assert listed[0]["state"] == "active"
     assert sorted(listed[0]["channels"]) == ["fhir", "hl7-in"]
-    assert [(row["resource"], row["every_s"]) for row in schedules] == [("appointment", local.POLL_S)]
+    assert {row["resource"]: row["every_s"] for row in schedules} == local.POLLS_S
 
 
 async def test_a_second_start_on_another_port_moves_the_demonstration(door: local.Door, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from common.models.access import Access, Role, expand
 from common.runtime.gate import GuardedRoute
@@ -22,7 +23,7 @@ ID_OF = {
 PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def suite(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningSuite]:
     folder: Path = tmp_path_factory.mktemp("access")
     with pytest.MonkeyPatch.context() as environment:

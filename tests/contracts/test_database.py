@@ -356,3 +356,25 @@ async def test_a_deadlock_may_be_tried_again(new_database: NewDatabase, migratio
     outcomes = await asyncio.gather(lock(first, second, (1, 2)), lock(second, first, (2, 1)))
     await database.close()
     assert sorted(outcomes) == ["database.unavailable", "ok"]
+
+
+async def test_a_cancelled_writer_leaves_no_lock(tmp_path: Path) -> None:
+    """Cancelled at any moment, its first connection included, a writer gives the file back; the next is not refused."""
+
+    async def write(database: Database) -> None:
+        async with database.write() as session:
+            await session.execute(text("CREATE TABLE IF NOT EXISTS t (x INTEGER)"))
+            await session.execute(text("INSERT INTO t VALUES (1)"))
+
+    for moment in range(80):
+        database = Database(f"sqlite:///{tmp_path}", f"cancelled-{moment}", MetaData(), None)
+        await database.open()
+        writers = [asyncio.create_task(write(database)) for _ in range(2)]
+        for _ in range(moment):  # hops to another thread, as the driver makes them
+            await asyncio.to_thread(int)
+        writers[0].cancel()
+        await asyncio.gather(writers[0], return_exceptions=True)
+        await writers[1]
+        async with database.read() as session:
+            assert (await session.execute(text("SELECT count(*) FROM t"))).scalar_one() in {1, 2}
+        await database.close()

@@ -58,6 +58,19 @@ def wait_for_patients(suite: Suite) -> list[dict[str, Any]]:
     return eventually(whole, within_s=60, every_s=0.5)
 
 
+def wait_for_full_runs(suite: Suite) -> None:
+    """Until the first whole synchronisation of both resources has ended."""
+
+    def ended() -> bool:
+        runs = suite.call("GET", "/sync/v1/runs?limit=500")["items"]
+        return {run["resource"] for run in runs if run["mode"] == "full" and run["state"] == "finished"} >= {
+            "patient",
+            "appointment",
+        }
+
+    assert eventually(ended, within_s=90, every_s=0.5)
+
+
 def medical_record_number(patient: dict[str, Any]) -> str:
     record = patient.get("record", patient)
     return next(row["value"] for row in record["identifiers"] if row["system"].startswith("urn:oid:1.2.840.114350"))
@@ -98,6 +111,7 @@ def open_alerts(suite: Suite, rule: str) -> list[dict[str, Any]]:
 def fault_opens_and_resolves(suite: Suite, fault: str) -> dict[str, Any]:
     """Switch a fault on: its alert opens within one poll and 5 s; off: it resolves. Returns the alert."""
     parameters, rule, poll_s = FAULTS[fault]
+    wait_for_full_runs(suite)
     eventually(lambda: not open_alerts(suite, rule), within_s=TOKEN_TEST_S + SLACK_S)
     suite.call("PUT", f"/simulator/v1/faults/{fault}", {"parameters": parameters})
     try:

@@ -89,7 +89,7 @@ async def _welcome(host: Host, options: argparse.Namespace, base_url: str) -> No
         await local.ensure_demonstration(door, token, tenant, {"simulator": base_url, "auth-gateway": base_url})
     mllp_port = os.environ.get("PS_HL7_LISTEN_PORT") or "2575"
     demo = (
-        f"Demonstration      {local.TENANT_NAME}, polling the simulator every {local.POLL_S} s"
+        f"Demonstration      {local.TENANT_NAME}, polling the simulator every {local.POLLS_S['appointment']} s"
         if options.demo == "1"
         else "Demonstration      none (DEMO=0)"
     )

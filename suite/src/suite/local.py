@@ -23,7 +23,7 @@ EPIC_TENANT: Final = "demo"
 CLIENT_ID: Final = "practice-studio-demo"
 IDENTIFIER_SYSTEM: Final = "urn:oid:1.2.840.114350.1.13.0.1.7.5.737384.0"
 TIME_ZONE: Final = "America/Chicago"
-POLL_S: Final = 5
+POLLS_S: Final = {"patient": 15, "appointment": 5}
 TOKEN_TEST_S: Final = 60
 _TOKEN_LIFE_S: Final = 365 * 24 * 60 * 60
 _OPERATOR: Final = "operator:local"
@@ -206,15 +206,20 @@ async def _ensure_channels(api: Api, path: str, fhir: str) -> None:
 async def _ensure_schedules(api: Api, integration_id: str) -> None:
     listed = (await api.send("GET", "/sync/v1/schedules"))["items"]
     present = {row["resource"] for row in listed if row["integration_id"] == integration_id}
-    if "appointment" not in present:
-        await api.send(
-            "POST",
-            "/sync/v1/schedules",
-            {"integration_id": integration_id, "resource": "appointment", "mode": "incremental", "every_s": POLL_S},
-        )
+    for resource, every_s in POLLS_S.items():
+        if resource not in present:
+            schedule = {
+                "integration_id": integration_id,
+                "resource": resource,
+                "mode": "incremental",
+                "every_s": every_s,
+            }
+            await api.send("POST", "/sync/v1/schedules", schedule)
     runs = (await api.send("GET", f"/sync/v1/runs?integration_id={integration_id}&limit=500"))["items"]
-    for resource in ("patient", "appointment"):
-        if not any(run["resource"] == resource and run["mode"] == "full" for run in runs):
-            await api.send(
-                "POST", "/sync/v1/runs", {"integration_id": integration_id, "resource": resource, "mode": "full"}
-            )
+    for resource in POLLS_S:
+        full = [
+            run for run in runs if run["resource"] == resource and run["mode"] == "full" and run["state"] != "failed"
+        ]
+        if not full:
+            run = {"integration_id": integration_id, "resource": resource, "mode": "full"}
+            await api.send("POST", "/sync/v1/runs", run)

@@ -31,7 +31,9 @@ ASSERTION_LIFE_S: Final = 60
 OWN_ALGORITHMS: Final = ("ES256",)
 _LEEWAY_S: Final = 5
 _KEYS_LIFE_S: Final = 30.0
-_REFETCH_GAP_S: Final = 2.0
+# An unknown key makes the set be fetched again, but not for every forged token that comes.
+_REFETCHES_MAX: Final = 5
+_REFETCH_WINDOW_S: Final = 10.0
 _TOKEN_CHARACTERS_MAX: Final = 16_384
 
 _log = logging.getLogger("common.authentication")
@@ -79,6 +81,7 @@ class Authenticator:
                 row.issuer, row.audience, row.algorithms, row.jwks_url, row.tenant, row.roles_claim
             )
         self._keys: dict[str, tuple[float, KeySet]] = {}
+        self._refetched: dict[str, list[float]] = {}
 
     async def authenticate(self, authorization: str | None) -> Caller:
         """The caller of an Authorization header; raises SuiteError `auth.*`."""
@@ -133,8 +136,7 @@ class Authenticator:
     async def _key_set(self, issuer: _Issuer, *, fresh: bool) -> KeySet:
         cached = self._keys.get(issuer.name)
         now = self._clock.monotonic()
-        life_s = _REFETCH_GAP_S if fresh else _KEYS_LIFE_S
-        if cached is not None and now - cached[0] < life_s:
+        if cached is not None and now - cached[0] < _KEYS_LIFE_S and not (fresh and self._may_refetch(issuer, now)):
             return cached[1]
         try:
             document = await self._fetch_keys(issuer.jwks_url)
@@ -146,6 +148,12 @@ class Authenticator:
             raise SuiteError("auth.issuer-unavailable") from error
         self._keys[issuer.name] = (now, keys)
         return keys
+
+    def _may_refetch(self, issuer: _Issuer, now: float) -> bool:
+        recent = [at for at in self._refetched.get(issuer.name, ()) if now - at < _REFETCH_WINDOW_S]
+        allowed = len(recent) < _REFETCHES_MAX
+        self._refetched[issuer.name] = [*recent, now] if allowed else recent
+        return allowed
 
 
 class _UnknownKeyError(Exception):

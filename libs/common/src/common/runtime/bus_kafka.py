@@ -299,7 +299,7 @@ class KafkaBus:
 
 
 async def _cleanup_policies(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, str]:
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name, configs=["cleanup.policy"]) for name in names]
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, configs={"cleanup.policy": ""}) for name in names]
     policies: dict[str, str] = {}
     for response in await admin.describe_configs(resources):
         for resource in response.resources:

@@ -22,7 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from common.models.errors import SuiteError
@@ -112,7 +112,8 @@ class Database:
         """
         after: list[Callable[[], None]] = []
         with _gone_is_unavailable():
-            async with self._one_writer(), AsyncSession(_opened(self._writer), expire_on_commit=False) as session:
+            kind = _UncancelledSession if self.dialect == "sqlite" else AsyncSession
+            async with self._one_writer(), kind(_opened(self._writer), expire_on_commit=False) as session:
                 session.info[_DATABASE] = self
                 session.info[_AFTER_COMMIT] = after
                 await session.connection()
@@ -218,6 +219,34 @@ class Database:
             raise SuiteError("database.migration-failed", f"{self.module}: {type(error).__name__}") from error
         finally:
             await engine.dispose()
+
+
+class _UncancelledSession(AsyncSession):
+    """A session of the SQLite writer: a statement that has begun is awaited to its end also when we are cancelled.
+
+    The driver's thread goes on with a statement whose caller was cancelled. SQLAlchemy then throws the connection away
+    while it is still in its transaction, and the file stays locked until it is collected.
+    """
+
+    async def connection(self, *arguments: Any, **options: Any) -> AsyncConnection:
+        """See AsyncSession."""
+        return await _to_its_end(super().connection(*arguments, **options))
+
+    async def execute(self, *arguments: Any, **options: Any) -> Any:
+        """See AsyncSession."""
+        return await _to_its_end(super().execute(*arguments, **options))
+
+    async def scalar(self, *arguments: Any, **options: Any) -> Any:
+        """See AsyncSession."""
+        return await _to_its_end(super().scalar(*arguments, **options))
+
+    async def scalars(self, *arguments: Any, **options: Any) -> Any:
+        """See AsyncSession."""
+        return await _to_its_end(super().scalars(*arguments, **options))
+
+    async def close(self) -> None:
+        """See AsyncSession."""
+        await _to_its_end(super().close())
 
 
 def database_of(session: AsyncSession) -> Database:
