@@ -100,10 +100,10 @@ def _rate_limited(event: Event, _: float) -> Signal | None:
         return None
     if event.data["status"] == _TOO_MANY_REQUESTS:
         return Signal(
-            Verdict.FIRES, _integration(event), _channel(event), _RATE_LIMITED, event.data.get("retry_after_s")
+            Verdict.FIRES, _integration(event), _peer(event), _RATE_LIMITED, event.data.get("retry_after_s")
         )
     if event.data["status"] < _ERROR:
-        return Signal(Verdict.CLEARS, _integration(event), _channel(event))
+        return Signal(Verdict.CLEARS, _integration(event), _peer(event))
     return None
 
 
@@ -125,7 +125,7 @@ def _clock_skew(event: Event, threshold: float) -> Signal | None:
     offset_s = offset_ms / 1000
     verdict = Verdict.FIRES if abs(offset_s) > threshold else Verdict.CLEARS
     return Signal(
-        verdict, _integration(event), _channel(event), "clock.skew" if verdict is Verdict.FIRES else None, offset_s
+        verdict, _integration(event), _peer(event), "clock.skew" if verdict is Verdict.FIRES else None, offset_s
     )
 
 
@@ -144,6 +144,11 @@ def _integration(event: Event) -> str:
 
 def _channel(event: Event) -> str:
     return f"channel:{event.data.get('channel') or ''}"
+
+
+def _peer(event: Event) -> str:
+    """The host, not the channel: its clock and its limits are the same for tokens and for data."""
+    return f"peer:{event.data.get('endpoint') or ''}"
 
 
 RULES: Final[dict[str, Rule]] = {

@@ -1,0 +1,68 @@
+"""What a sender is answered."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import hl7v2
+
+NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+
+
+def sent(version: str = "2.5.1", event: str = "ADT^A01^ADT_A01", charset: str = "") -> hl7v2.Message:
+    return hl7v2.parse(
+        f"MSH|^~\\&|EPIC|DEMO|PS|HOME|2026||{event}|C\\T\\1|T|{version}||||||{charset}\rPID|1\r".encode()
+    )
+
+
+def answer(message: hl7v2.Message, code: str = "AA", *findings: hl7v2.Finding) -> hl7v2.Message:
+    return hl7v2.acknowledge(message, code, findings, now=NOW, control_id="OURS1")
+
+
+def test_applications_are_swapped_and_the_rest_is_the_senders() -> None:
+    reply = answer(sent(charset="UNICODE UTF-8"))
+    header = [reply[f"MSH-{field}"] for field in (3, 4, 5, 6, 7, 10, 11, 12, 18)]
+    assert header == ["PS", "HOME", "EPIC", "DEMO", "20260301093000+0000", "OURS1", "T", "2.5.1", "UNICODE UTF-8"]
+    assert (reply["MSA-1"], reply["MSA-2"]) == ("AA", "C&1")
+
+
+@pytest.mark.parametrize(
+    ("version", "event", "expected"),
+    [
+        ("2.1", "ADT^A01", "ACK"), ("2.3", "ADT^A01", "ACK^A01"), ("2.3.1", "ADT^A01^ADT_A01", "ACK^A01^ACK"),
+        ("2.8", "SIU^S12", "ACK^S12^ACK"), ("2.5", "ADT", "ACK"),
+    ],
+)  # fmt: skip
+def test_the_message_type_follows_the_version(version: str, event: str, expected: str) -> None:
+    assert answer(sent(version, event))["MSH-9"] == expected
+
+
+def test_errors_are_located_in_the_versions_own_way() -> None:
+    finding = hl7v2.Finding("PID-3[2].4", "101", "error", "an id", "", "")
+    new = answer(sent("2.5.1"), "AE", finding)
+    assert (new["ERR-2"], new["ERR-3.1"], new["ERR-4"], new["ERR-8"]) == ("PID^1^3^2^4", "101", "E", "an id")
+    old = answer(sent("2.3"), "AE", finding)
+    assert old["ERR-1"] == "PID^1^3^101&Required field missing&HL70357"
+
+
+def test_unknown_acknowledgment_codes_are_refused() -> None:
+    with pytest.raises(ValueError, match="not an acknowledgment code"):
+        answer(sent(), "OK")
+
+
+def test_bytes_without_a_header_get_a_rejection_that_is_a_message() -> None:
+    reply = hl7v2.reject_unparsable(now=NOW, control_id="OURS1", text="begin with MSH")
+    assert (reply["MSA-1"], reply["MSH-9"], reply["ERR-8"]) == ("AR", "ACK", "begin with MSH")
+
+
+@given(st.binary(max_size=120))
+def test_every_message_can_be_answered(rest: bytes) -> None:
+    try:
+        message = hl7v2.parse(b"MSH|^~\\&|" + rest)
+    except hl7v2.ParseError:
+        return
+    assert answer(message)["MSA-1"] == "AA"

@@ -1,0 +1,197 @@
+"""Messages: reading, writing, tolerances; any bytes give a message or a ParseError."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import hl7v2
+from hl7v2.escape import escape, unescape
+from hl7v2.message import FieldState
+
+ADT = (
+    "MSH|^~\\&|EPIC|DEMO|PS|DEMO|20260301093000||ADT^A08^ADT_A01|C1|P|2.5.1||||||UNICODE UTF-8\r"
+    "EVN|A08|20260301093000\r"
+    'PID|1||123^^^EPIC&1.2.3&ISO^MR~9^^^X^SS||Núñez\\T\\Søn^Alma&B^""||19800214|F|||""\r'
+    "OBX|1|ST|A||first\r"
+    "OBX|2|ST|B||second\r"
+    "ZPI|own\r"
+)
+TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\x00"), max_size=40)
+
+
+def message(text: str = ADT, **tolerances: bool) -> hl7v2.Message:
+    return hl7v2.parse(text.encode(), **tolerances)
+
+
+def test_paths_read_decoded_unescaped_text() -> None:
+    read = message()
+    assert read.type == ("ADT", "A08", "ADT_A01")
+    assert (read.control_id, read.version) == ("C1", "2.5.1")
+    assert read["MSH-1"] == "|"
+    assert read["MSH-2"] == "^~\\&"
+    assert read["PID-5.1"] == "Núñez&Søn"
+    assert (read["PID-5.2"], read["PID-5.2.2"]) == ("Alma", "B")
+    assert (read["PID-3[2].1"], read["PID-3[2].5"], read["PID-3.4.2"]) == ("9", "SS", "1.2.3")
+    assert (read["OBX[2]-5"], read["ZPI-1"], read["PID-99"], read["OBX[3]-5"], read["PV1-2"]) == (
+        "second",
+        "own",
+        "",
+        "",
+        "",
+    )
+    assert [segment["5"] for segment in read.segments("OBX")] == ["first", "second"]
+    assert (read.repetitions("PID-3"), read.repetitions("PID-8"), read.repetitions("PID-10")) == (2, 1, 0)
+    assert read.tolerated == []
+
+
+def test_absent_empty_null_and_value_are_told_apart() -> None:
+    read = message()
+    states = [read.field(path).state for path in ("PID-40", "PID-4", "PID-11", "PID-5.3", "PID-8")]
+    assert states == [FieldState.ABSENT, FieldState.EMPTY, FieldState.NULL, FieldState.NULL, FieldState.VALUE]
+
+
+@pytest.mark.parametrize("path", ["PID", "PID-0", "pid-5", "PID-5.1.1.1", "PID-5[0]", "", "PID-5.x"])
+def test_what_is_no_path_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="not a path"):
+        message()[path]
+
+
+def test_an_edit_touches_its_field_only() -> None:
+    written = message()
+    written.set("PID-5.1", "O|Brien^& Sons")
+    written.set("PID-13[2].4", "new")
+    written.set("PID-8", None)
+    again = hl7v2.parse(bytes(written))
+    assert again["PID-5.1"] == "O|Brien^& Sons"
+    assert again["PID-13[2].4"] == "new"
+    assert again.field("PID-8").state is FieldState.NULL
+    changed = [
+        (old, new) for old, new in zip(ADT.split("\r"), bytes(written).decode().split("\r"), strict=True) if old != new
+    ]
+    assert len(changed) == 1
+    assert changed[0][1].startswith(
+        'PID|1||123^^^EPIC&1.2.3&ISO^MR~9^^^X^SS||O\\F\\Brien\\S\\\\T\\ Sons^Alma&B^""||19800214|""|||""'
+    )
+
+
+@pytest.mark.parametrize("path", ["MSH-1", "MSH-2", "PV1-2"])
+def test_what_can_not_be_written_is_refused(path: str) -> None:
+    written = message()
+    with pytest.raises(ValueError, match=r"MSH|segment"):
+        written.set(path, "x")
+    assert bytes(written) == ADT.encode()
+
+
+def test_a_character_that_the_charset_lacks_is_refused_and_nothing_changes() -> None:
+    written = hl7v2.parse(ADT.replace("UNICODE UTF-8", "8859/1").encode("latin-1"))
+    with pytest.raises(ValueError, match="cannot be written"):
+        written.set("PID-5.1", "漢字")
+    assert bytes(written) == ADT.replace("UNICODE UTF-8", "8859/1").encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("declared", "codec"),
+    [
+        ("UNICODE UTF-8", "utf-8"), ("UTF8", "utf-8"), ("8859/1", "latin-1"), ("ISO-8859-1", "latin-1"),
+        ("8859/2", "iso8859-2"), ("WINDOWS-1252", "cp1252"), ("GB 18030-2000", "gb18030"), ("SHIFT_JIS", "shift_jis"),
+    ],
+)  # fmt: skip
+def test_declared_character_sets_are_read_and_written(declared: str, codec: str) -> None:
+    name = {"gb18030": "王小明", "shift_jis": "山田表"}.get(codec, "Müller")
+    data = ADT.replace("UNICODE UTF-8", declared).replace("Núñez\\T\\Søn", name).encode(codec)
+    read = hl7v2.parse(data)
+    assert (read["PID-5.1"], read["PID-5.2"], read.tolerated, bytes(read)) == (name, "Alma", [], data)
+    read.set("PID-5.2", name)
+    assert hl7v2.parse(bytes(read))["PID-5.2"] == name
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_with_and_without_mark(codec: str) -> None:
+    data = ADT.replace("UNICODE UTF-8", "UNICODE").encode(codec)
+    read = hl7v2.parse(data)
+    assert read["PID-5.1"] == "Núñez&Søn"
+    assert bytes(read) == data
+
+
+def test_a_lying_or_missing_charset_is_seen() -> None:
+    lying = hl7v2.parse(ADT.replace("UNICODE UTF-8", "8859/1").encode())
+    assert (lying["PID-5.1"], lying.tolerated) == ("Núñez&Søn", ["charset-contradicted"])
+    missing = hl7v2.parse(ADT.replace("UNICODE UTF-8", "").encode("cp1252"))
+    assert (missing["PID-5.1"], missing.tolerated) == ("Núñez&Søn", ["charset-undeclared"])
+    unknown = hl7v2.parse(ADT.replace("UNICODE UTF-8", "EBCDIC").encode())
+    assert (unknown["PID-5.1"], unknown.tolerated) == ("Núñez&Søn", ["charset-unknown"])
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "tolerance"),
+    [
+        (lambda text: text.replace("\r", "\n"), "line-feeds", "line_feeds"),
+        (lambda text: text.replace("\r", "\r\n"), "line-feeds", "line_feeds"),
+        (lambda text: text[:-1], "missing-final-cr", "missing_final_cr"),
+        (lambda text: "\ufeff" + text, "byte-order-mark", "byte_order_mark"),
+    ],
+)
+def test_deviations_are_tolerated_by_name_and_kept(change, name: str, tolerance: str) -> None:
+    text = change(ADT)
+    read = message(text)
+    assert (read.tolerated, read["OBX[2]-5"], bytes(read)) == ([name], "second", text.encode())
+    read.set("PID-8", "M")
+    assert hl7v2.parse(bytes(read))["ZPI-1"] == "own"
+    with pytest.raises(hl7v2.ParseError, match=name):
+        message(text, **{tolerance: False})
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "empty"), (b"HELLO WORLD", "no-msh"), (b"MSH", "short-msh"), (b"MSH|^~\\&", "bad-delimiters"),
+        (b"MSHA^~\\&A1A", "bad-delimiters"), (b"MSH|^^^^|x|y|z", "bad-delimiters"), (b"PID|1|||||||", "no-msh"),
+    ],
+)  # fmt: skip
+def test_without_a_usable_header_there_is_no_message(data: bytes, code: str) -> None:
+    with pytest.raises(hl7v2.ParseError) as refused:
+        hl7v2.parse(data)
+    assert refused.value.code == code
+
+
+def test_other_delimiters() -> None:
+    read = hl7v2.parse(b"MSH$*%?@$A$B$$$2026$$ADT*A01$X$P$2.3\rPID$1$$1*2@3%4$$?F?x*y\r")
+    assert (read["PID-3.2.2"], read["PID-3[2]"], read["PID-5.1"], read["PID-5.2"]) == ("3", "4", "$x", "y")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_give_a_message_or_a_parse_error(data: bytes) -> None:
+    for body in (data, b"MSH|^~\\&|" + data):
+        try:
+            read = hl7v2.parse(body)
+        except hl7v2.ParseError:
+            continue
+        assert bytes(read) == body
+        assert isinstance(read["PID-5[2].1.1"] + read["MSH-18"] + read.control_id, str)
+        assert read.as_json()["segments"]
+
+
+@given(TEXT)
+def test_what_is_set_is_what_is_read(value: str) -> None:
+    written = message()
+    written.set("PID-5[2].3.2", value)
+    wanted = value.replace("\r\n", "\n").replace("\r", "\n")
+    assert hl7v2.parse(bytes(written))["PID-5[2].3.2"] == ("" if wanted == '""' else wanted)
+
+
+@given(TEXT)
+def test_escape_and_back(value: str) -> None:
+    assert unescape(escape(value)) == value.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        (r"\F\\S\\T\\R\\E" + "\\", "|^&~\\"), (r"a\.br\b", "a\nb"), (r"\H\bold\N\ ", "bold "), (r"\X0D0A\ ", "\r\n "),
+        (r"\XC3A9\ ", "é "), (r"\Z01\ ", r"\Z01\ "), (r"open\Fend", r"open\Fend"), (r"\X0\ ", r"\X0\ "), ("\\", "\\"),
+    ],
+)  # fmt: skip
+def test_escape_sequences(text: str, meaning: str) -> None:
+    assert unescape(text) == meaning
