@@ -1,0 +1,174 @@
+"""The pure decisions: configuration, methods, refreshing, causes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from auth_gateway.core.configuration import CHANNEL_KINDS, Document, Step, check_channel, moved, usable_url
+from auth_gateway.core.methods import METHODS, MethodInput, check_secret
+from auth_gateway.core.refresh import BACKOFF_S_MAX, Decision, TokenState, after_failure, decide
+from auth_gateway.core.token_findings import TokenEvidence, causes
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.models.errors import SuiteError
+from common.models.integration import ChannelKind, Vendor
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+LIFE = timedelta(seconds=300)
+TOKEN = TokenState(NOW, NOW + LIFE, token_sha256="a" * 64)
+
+
+def at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "decision"),
+    [(0, Decision.USE), (200, Decision.USE), (241, Decision.REFRESH_IF_FREE), (294, Decision.REFRESH_IF_FREE), (296, Decision.REFRESH)],
+)  # fmt: skip
+def test_a_token_is_refreshed_ahead_of_its_end(seconds: float, decision: Decision) -> None:
+    assert decide(TOKEN, at(seconds), share=0.8, jitter=0.0) is decision
+
+
+def test_a_token_that_the_pms_refused_is_replaced_at_once_but_only_that_one() -> None:
+    assert decide(TOKEN, NOW, share=0.8, jitter=0.0, rejected_sha256="a" * 64) is Decision.REFRESH
+    assert decide(TOKEN, NOW, share=0.8, jitter=0.0, rejected_sha256="b" * 64) is Decision.USE
+
+
+def test_after_a_refusal_asking_waits_while_the_old_token_serves_on() -> None:
+    failed = after_failure(TOKEN, "credential.rejected", at(250))
+    assert decide(failed, at(250.5), share=0.8, jitter=0.0) is Decision.USE
+    assert decide(failed, at(252), share=0.8, jitter=0.0) is Decision.REFRESH_IF_FREE
+    without = after_failure(TokenState(), "credential.rejected", NOW)
+    assert decide(without, at(0.5), share=0.8, jitter=0.0) is Decision.REFUSE
+    assert decide(without, at(1.5), share=0.8, jitter=0.0) is Decision.REFRESH
+
+
+@given(st.integers(1, 50), st.floats(0, 10_000))
+def test_the_pause_grows_to_a_bound(failures: int, retry_after_s: float) -> None:
+    state = TokenState()
+    pauses = []
+    for _ in range(failures):
+        state = after_failure(state, "peer.timeout", NOW, retry_after_s=retry_after_s)
+        assert state.retry_at is not None
+        pauses.append((state.retry_at - NOW).total_seconds())
+    assert pauses == sorted(pauses)
+    assert pauses[-1] <= BACKOFF_S_MAX
+    assert state.failures == failures
+
+
+@given(st.floats(0, 0.999), st.integers(0, 400), st.booleans())
+def test_a_usable_token_is_never_refused(jitter: float, seconds: int, failed: bool) -> None:
+    state = after_failure(TOKEN, "peer.timeout", at(seconds)) if failed else TOKEN
+    decision = decide(state, at(seconds), share=0.8, jitter=jitter)
+    assert (decision is Decision.REFUSE) <= (seconds >= 295 and failed)
+    if seconds < 200:
+        assert decision is Decision.USE
+
+
+def document(state: str) -> Document:
+    return Document("int_1", "ten_1", 1, NOW, NOW, {"name": "n", "state": state})
+
+
+@pytest.mark.parametrize(
+    ("state", "step", "after"),
+    [("draft", Step.RESUME, "active"), ("active", Step.PAUSE, "paused"), ("paused", Step.RESUME, "active"), ("paused", Step.PAUSE, "paused")],
+)  # fmt: skip
+def test_states_move_by_the_table(state: str, step: Step, after: str) -> None:
+    assert moved(document(state), step) == after
+
+
+def test_a_draft_can_not_be_paused() -> None:
+    with pytest.raises(SuiteError) as refused:
+        moved(document("draft"), Step.PAUSE)
+    assert refused.value.code == "request.conflict"
+
+
+def test_every_vendor_has_its_channels() -> None:
+    assert set(CHANNEL_KINDS) == set(Vendor)
+    assert ChannelKind.UNITY not in CHANNEL_KINDS[Vendor.EPIC]
+    assert all(ChannelKind.HL7V2_IN in kinds for kinds in CHANNEL_KINDS.values())
+
+
+@pytest.mark.parametrize(
+    ("changed", "pointers"),
+    [
+        ({}, []),
+        ({"kind": "unity"}, ["/kind"]),
+        ({"endpoint": "ftp://x"}, ["/endpoint"]),
+        ({"time_zone": "Chicago", "endpoint": ""}, ["/endpoint", "/time_zone"]),
+    ],
+)
+def test_a_channel_that_does_not_fit_names_its_fields(changed: dict[str, str], pointers: list[str]) -> None:
+    channel = {"kind": "fhir", "endpoint": "https://pms.example/r4", "time_zone": "America/Chicago", **changed}
+    if not pointers:
+        check_channel(Vendor.EPIC, channel)
+        return
+    with pytest.raises(SuiteError) as refused:
+        check_channel(Vendor.EPIC, channel)
+    assert [field.pointer for field in refused.value.fields] == pointers
+
+
+@pytest.mark.parametrize(
+    ("url", "usable"),
+    [
+        ("https://pms.example/api", True), ("http://10.0.0.1:8080", True), ("https://user:pw@pms.example", False),
+        ("https://pms.example/?a=b", False), ("https://pms.example/#x", False), ("//pms.example", False), ("https://", False),
+        ("https://pms.example:0", False), ("https://pms.example:99999", False), ("https://pms.example/\r\nHost: x", False),
+    ],
+)  # fmt: skip
+def test_usable_urls(url: str, usable: bool) -> None:
+    assert usable_url(url) is usable
+
+
+def given_input(secret: str | None = None) -> MethodInput:
+    return MethodInput(
+        "app", "https://pms.example/token", ("a", "b"), secret, NOW, "jti_1", lambda claims: f"signed:{claims['jti']}"
+    )
+
+
+def test_a_signed_assertion_carries_the_grant_itself() -> None:
+    call = METHODS["private_key_jwt"].call(given_input())
+    assert call.auth_method is None
+    assert call.form["client_assertion"] == "signed:jti_1"
+    assert (call.form["grant_type"], call.form["scope"]) == ("client_credentials", "a b")
+    assert "jti_1" not in repr(call)
+
+
+@pytest.mark.parametrize("name", ["client_secret_basic", "client_secret_post"])
+def test_secrets_go_where_the_method_says(name: str) -> None:
+    call = METHODS[name].call(given_input("s3cret"))
+    assert (call.auth_method, call.secret) == (name, "s3cret")
+    assert "s3cret" not in repr(call)
+    with pytest.raises(SuiteError):
+        check_secret(METHODS[name], given=False, kept=False)
+    check_secret(METHODS[name], given=False, kept=True)
+
+
+def test_a_secret_that_is_of_no_use_is_refused() -> None:
+    with pytest.raises(SuiteError) as refused:
+        check_secret(METHODS["private_key_jwt"], given=True, kept=False)
+    assert refused.value.fields[0].pointer == "/secret"
+
+
+EVIDENCE = TokenEvidence("invalid_client", 400, 200, None, NOW - timedelta(days=9), True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "first"),
+    [
+        ({}, "secret.expired"),
+        ({"clock_offset_ms": 600_000}, "clock.skew"),
+        ({"worked_before": False, "credential_changed_at": NOW - timedelta(hours=1)}, "registration.fresh"),
+        ({"worked_before": False}, "client.wrong"),
+        ({"worked_before": False, "credential_changed_at": NOW - timedelta(hours=1), "key_published": False}, "registration.fresh"),
+    ],
+)  # fmt: skip
+def test_the_supported_cause_comes_first(changed: dict[str, object], first: str) -> None:
+    found = causes(replace(EVIDENCE, **changed), NOW)
+    assert found[0].code == first
+    assert found[0].supported
+    assert len({cause.code for cause in found}) == 6
