@@ -63,7 +63,7 @@ def test_kill_9_of_the_one_process_loses_and_doubles_nothing(tmp_path: Path, see
             acknowledged |= send_while_killed(suite, "suite", number, kill, chance.uniform(0.2, 2.0))
             suite.processes["suite"].start()
             wait_until_welcome(suite)
-        check_ledger(suite, acknowledged, number)
+        assert_ledger(suite, acknowledged, number)
 
 
 @pytest.mark.parametrize("process", ["hl7-gateway", "sync"])
@@ -87,10 +87,10 @@ def test_kill_9_of_one_service_loses_and_doubles_nothing(
                 acknowledged |= {f"S{kill}-{index}" for index in range(50)}
             suite.processes[process].start()
             eventually(suite.ready, within_s=60)
-        check_ledger(suite, acknowledged, number)
+        assert_ledger(suite, acknowledged, number)
 
 
-def check_ledger(suite: Suite, acknowledged: set[str], number: str) -> None:
+def assert_ledger(suite: Suite, acknowledged: set[str], number: str) -> None:
     """Every acknowledged message is stored, none twice, and all of them reach the record."""
     stored = stored_control_ids(suite)
     assert acknowledged

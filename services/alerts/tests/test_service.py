@@ -27,7 +27,7 @@ async def suite(tmp_path: Path) -> AsyncIterator[RunningSuite]:
         yield up
 
 
-async def until(check: Callable[[], Any]) -> Any:
+async def until_true(check: Callable[[], Any]) -> Any:
     async with asyncio.timeout(10):
         while True:
             found = await check()
@@ -60,14 +60,14 @@ async def alerts(suite: RunningSuite, query: str = "", tenant: str = TENANT) -> 
 async def test_a_failing_run_opens_an_alert_and_the_next_good_one_resolves_it(suite: RunningSuite) -> None:
     run = {"resource": "patient", "direction": "in"}
     await publish(suite, "ps.sync.run.failed", error_code="peer.unavailable", **run)
-    [alert] = await until(lambda: alerts(suite, "?state=open"))
+    [alert] = await until_true(lambda: alerts(suite, "?state=open"))
     assert (alert["rule"], alert["cause_code"], alert["subject"]) == ("failed-runs", "peer.unavailable", "patient:in")
     assert await alerts(suite, tenant=OTHER_TENANT) == []
     async with suite.client(Role.OPERATOR) as client:
         taken = (await client.post(f"/alerts/v1/alerts/{alert['id']}:acknowledge")).json()
     assert (taken["state"], taken["acknowledged_by"]) == ("acknowledged", "tester")
     await publish(suite, "ps.sync.run.finished", **run)
-    [resolved] = await until(lambda: alerts(suite, "?state=resolved"))
+    [resolved] = await until_true(lambda: alerts(suite, "?state=resolved"))
     assert resolved["id"] == alert["id"]
 
 
@@ -78,7 +78,7 @@ async def test_the_same_event_twice_counts_once(suite: RunningSuite) -> None:
     await suite.runtime.bus.publish([event])
     await suite.runtime.bus.publish([event])
     await publish(suite, "ps.sync.run.failed", error_code="peer.unavailable", resource="appointment", direction="in")
-    found = await until(lambda: both(suite))
+    found = await until_true(lambda: both(suite))
     assert {row["subject"]: row["count"] for row in found} == {"patient:in": 1, "appointment:in": 1}
 
 
@@ -102,7 +102,7 @@ async def test_a_rule_that_is_off_opens_nothing(suite: RunningSuite) -> None:
     assert changed.json()["enabled"] is False
     await publish(suite, "ps.sync.run.failed", error_code="peer.unavailable", resource="patient", direction="in")
     await publish(suite, "ps.hl7.rejected", channel="in", error_code="hl7.unparsable")
-    [only] = await until(lambda: alerts(suite))
+    [only] = await until_true(lambda: alerts(suite))
     assert only["rule"] == "hl7-rejected"
 
 
@@ -137,7 +137,7 @@ async def test_a_webhook_is_told_with_a_signature_that_verifies(suite: RunningSu
             items = (await client.get(f"/alerts/v1/webhooks/{made['id']}/deliveries")).json()["items"]
             return [row for row in items if row["state"] == "delivered"]
 
-        assert await until(delivered)
+        assert await until_true(delivered)
         assert (await client.delete(f"/alerts/v1/webhooks/{made['id']}")).status_code == 204
         assert (await client.get(f"/alerts/v1/webhooks/{made['id']}")).status_code == 404
     server.close()

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from auth_gateway.adapters.tables import Base
-from auth_gateway.module import build
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
+from auth_gateway.adapters.tables import Base
+from auth_gateway.module import build
 from common.models.access import Role
 from common.runtime.authentication import sign_service_assertion
 from common.runtime.database import schema_differences
@@ -57,7 +57,8 @@ class TokenEndpoint:
             )
             status, text = self.answer or (200, token)
         writer.write(
-            f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}".encode()
+            f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n"
+            f"Connection: close\r\n\r\n{text}".encode()
         )
         await writer.drain()
         writer.close()

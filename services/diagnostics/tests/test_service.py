@@ -40,7 +40,7 @@ async def suite(tmp_path: Path) -> AsyncIterator[RunningSuite]:
         yield up
 
 
-async def until(check: Callable[[], Any]) -> Any:
+async def until_true(check: Callable[[], Any]) -> Any:
     async with asyncio.timeout(10):
         while True:
             found = await check()
@@ -71,7 +71,7 @@ async def wait_for(suite: RunningSuite, count: int) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = (await exchanges(suite, "?limit=500"))["items"]
         return items if len(items) >= count else None
 
-    found: list[dict[str, Any]] = await until(enough)
+    found: list[dict[str, Any]] = await until_true(enough)
     return found
 
 

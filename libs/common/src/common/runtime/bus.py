@@ -1,15 +1,16 @@
 """The bus as every module sees it: publish, consume in groups, broadcast, tail, history.
 
 Both adapters keep the same promises (tests/contracts/test_bus.py): an event is durable when `publish` returns; the
-order
-per key is kept; a group shares the partitions of a topic and sees each event at least once, and its place moves on only
-after the handler returned; a broadcast gives every replica the newest event of each key, then all that follow.
+order per key is kept; a group shares the partitions of a topic and sees each event at least once, and its place moves
+on only after the handler returned; a broadcast gives every replica the newest event of each key, then all that follow.
+A record that is no event of ours is reported and skipped.
 
 Events travel as CloudEvents 1.0; the Kafka binding in binary mode is also what the SQLite bus stores.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,9 @@ from common.models.events import EVENT_TYPES, Event
 BATCH_EVENTS_MAX: Final = 500
 BACKOFF_MIN_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0
+BATCH_TIMEOUT_S: Final = 10.0  # how long a stop or a rebalance waits for the batch in hand
 _FORMAT: Final = JSONFormat()
+_REQUIRED_HEADERS: Final = ("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_tenant")
 _log = logging.getLogger("common.bus")
 
 
@@ -94,7 +97,6 @@ def to_record(event: Event) -> tuple[dict[str, bytes], bytes | None, bytes | Non
         "id": event.id,
         "source": event.source,
         "type": event.type,
-        "subject": event.subject,
         "time": event.time,
         "specversion": "1.0",
         "datacontenttype": "application/json",
@@ -102,6 +104,10 @@ def to_record(event: Event) -> tuple[dict[str, bytes], bytes | None, bytes | Non
         "tenant": event.tenant,
         "generation": str(event.generation),
     }
+    if event.subject:  # CloudEvents has absent attributes, no empty ones
+        attributes["subject"] = event.subject
+    if event.key:
+        attributes["partitionkey"] = event.key
     if event.traceparent:
         attributes["traceparent"] = event.traceparent
     message = to_binary(CloudEvent(attributes, None), _FORMAT)
@@ -112,6 +118,7 @@ def to_record(event: Event) -> tuple[dict[str, bytes], bytes | None, bytes | Non
 def from_record(headers: Mapping[str, bytes], key: bytes | None, value: bytes | None) -> Event:
     """The event of a record; raises UnreadableError when it is none of ours."""
     try:
+        _require(headers)
         cloud_event = from_binary(KafkaMessage(dict(headers), None, b""), _HEADERS_ONLY, CloudEvent)
         data = _object(orjson.loads(value) if value else {})
         known = EVENT_TYPES[cloud_event.get_type()].fields
@@ -134,6 +141,13 @@ def from_record(headers: Mapping[str, bytes], key: bytes | None, value: bytes | 
         raise
     except Exception as error:
         raise UnreadableError(type(error).__name__) from error
+
+
+def _require(headers: Mapping[str, bytes]) -> None:
+    """The library makes up an id or a time where one is missing, another one at each delivery: refused here."""
+    for name in _REQUIRED_HEADERS:
+        if name not in headers:
+            raise UnreadableError(name)
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -163,6 +177,21 @@ def report_unreadable(topic: str, partition: int, offset: int, reason: str) -> N
     _log.error(
         "unreadable record skipped", extra={"topic": topic, "partition": partition, "offset": offset, "code": reason}
     )
+
+
+def report_again(topic: str, partition: int, group: str, error: Exception) -> None:
+    """Say that a batch was not handled; a group (and a broadcast) gets it again."""
+    names = {"topic": topic, "partition": partition, "consumer": group, "error_type": type(error).__name__}
+    _log.warning("batch not handled", extra={**names, "code": getattr(error, "code", "internal.error")})
+
+
+async def end_tasks(tasks: Sequence[asyncio.Task[None]], timeout_s: float) -> None:
+    """Wait for tasks that were told to end; cancel those that do not in time."""
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=timeout_s)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def murmur2(data: bytes) -> int:

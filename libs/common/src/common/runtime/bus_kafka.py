@@ -1,9 +1,10 @@
 """The bus on Apache Kafka, by aiokafka; everything that matters is set explicitly, because defaults differ.
 
-Producing: `acks=all`, idempotent. Consuming in a group: positions are committed by hand, after the handler returned;
-each partition has a worker of its own, so that one failing partition holds up no other. When partitions are taken away
-their workers finish the batch in hand and commit before the rebalance goes on (cooperation by the revoke callback).
-Broadcast, tail and history read without a group, on partitions assigned by hand. A broker that is away is waited for.
+Producing: `acks=all`, idempotent. Consuming in a group: each partition has a worker of its own that takes a batch,
+handles it and commits by hand, so that one failing partition holds up no other and nothing waits in memory but what
+the client has fetched. When partitions are taken away their workers finish the batch in hand and commit before the
+rebalance goes on. Broadcast, tail and history read without a group, on partitions assigned by hand. A broker that is
+away is waited for.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from common.models.clock import Clock, Ids
 from common.models.errors import SuiteError
@@ -27,10 +29,13 @@ from common.runtime.bus import (
     BACKOFF_MAX_S,
     BACKOFF_MIN_S,
     BATCH_EVENTS_MAX,
+    BATCH_TIMEOUT_S,
     BatchHandler,
     Delivery,
     UnreadableError,
+    end_tasks,
     from_record,
+    report_again,
     report_unreadable,
     to_record,
 )
@@ -38,12 +43,21 @@ from common.runtime.bus import (
 PUBLISH_TIMEOUT_MS: Final = 10_000
 START_TIMEOUT_S: Final = 30.0
 SESSION_TIMEOUT_MS: Final = 10_000
-HEARTBEAT_MS: Final = 3_000
-REVOKE_TIMEOUT_S: Final = 5.0
+HEARTBEAT_MS: Final = 1_000  # a member learns of a rebalance by its heartbeat
+REBALANCE_TIMEOUT_MS: Final = 30_000
+# Handlers may take as long as they need: the heartbeat alone says whether a member is alive.
+HANDLING_MS_MAX: Final = 24 * 60 * 60 * 1000
+COMMIT_TIMEOUT_S: Final = 5.0
+STOP_TIMEOUT_S: Final = 5.0
 POLL_MS: Final = 500
+WORKER_POLL_MS: Final = 60_000
 PING_TIMEOUT_S: Final = 3.0
-_CREATE_TRIES: Final = 20
+_CREATE_TRIES: Final = 50
+_CREATE_PAUSE_S: Final = 0.1
+_ANSWERED_WITH: Final = (KafkaError, OSError, TimeoutError)
+_NOWHERE: Final = TopicPartition("", 0)
 _log = logging.getLogger("common.bus")
+T = TypeVar("T")
 
 
 class KafkaBus:
@@ -58,15 +72,18 @@ class KafkaBus:
         *,
         replication_factor: int = 1,
         security: Mapping[str, Any] | None = None,
+        topics: Sequence[Topic] | None = None,
         topic_prefix: str = "",
         publish_timeout_ms: int = PUBLISH_TIMEOUT_MS,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
     ) -> None:
         self.clock = clock
         self.ids = ids
         self.prefix = topic_prefix
         self._replication_factor = replication_factor
         self._publish_timeout_s = publish_timeout_ms / 1000
-        self._topics = {topic.name: topic for topic in all_topics()}
+        self._session_timeout_ms = session_timeout_ms
+        self._topics = {topic.name: topic for topic in topics or all_topics()}
         self._connection: dict[str, Any] = {
             "bootstrap_servers": bootstrap,
             "client_id": client_id,
@@ -91,17 +108,19 @@ class KafkaBus:
                     compression_type=None,
                 )
                 await self._producer.start()
-        except (KafkaError, OSError, TimeoutError) as error:
+        except _ANSWERED_WITH as error:
             await self.stop()
             raise SuiteError("bus.unavailable", type(error).__name__) from error
+        except SuiteError:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Stop the readers, send what waits, disconnect."""
-        for reader in list(self._readers):
-            await reader.stop()
+        await asyncio.gather(*(reader.stop() for reader in list(self._readers)))
         if self._producer is not None:
-            with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                async with asyncio.timeout(REVOKE_TIMEOUT_S):
+            with contextlib.suppress(*_ANSWERED_WITH):
+                async with asyncio.timeout(STOP_TIMEOUT_S):
                     await self._producer.stop()
             self._producer = None
 
@@ -109,18 +128,16 @@ class KafkaBus:
         """Acknowledged by all in-sync replicas when it returns."""
         if not events:
             return
-        producer = self._producer
-        if producer is None:
-            raise SuiteError("bus.unavailable", "The bus is not started.")
+        producer = self._started()
+        records = [(self.prefix + (topic or event.topic), *to_record(event)) for event in events]
         try:
             async with asyncio.timeout(self._publish_timeout_s):
-                futures = []
-                for event in events:
-                    headers, key, value = to_record(event)
-                    name = self.prefix + (topic or event.topic)
-                    futures.append(await producer.send(name, value=value, key=key, headers=list(headers.items())))
+                futures = [
+                    await producer.send(name, value=value, key=key, headers=list(headers.items()))
+                    for name, headers, key, value in records
+                ]
                 await asyncio.gather(*futures)
-        except (KafkaError, OSError, TimeoutError) as error:
+        except _ANSWERED_WITH as error:
             raise SuiteError("bus.unavailable", type(error).__name__) from error
 
     async def consume(
@@ -133,7 +150,11 @@ class KafkaBus:
     async def broadcast(self, topics: Sequence[str], handler: BatchHandler) -> _Follower:
         reader = _Follower(self, topics, handler, from_beginning=True)
         await reader.start()
-        await reader.caught_up()
+        try:
+            await reader.caught_up.wait()
+        except asyncio.CancelledError:
+            await reader.stop()
+            raise
         return reader
 
     async def tail(self, topics: Sequence[str], handler: BatchHandler) -> _Follower:
@@ -142,10 +163,8 @@ class KafkaBus:
         return reader
 
     async def history(self, topic: str, since: datetime) -> AsyncIterator[Delivery]:
-        consumer = self.consumer()
-        try:
-            await consumer.start()
-            places = await self.places(consumer, [topic])
+        async with self.connected() as consumer:
+            places = await self.places([topic])
             ends = await consumer.end_offsets(places)
             starts = await consumer.offsets_for_times(dict.fromkeys(places, int(since.timestamp() * 1000)))
             wanted = {
@@ -153,51 +172,49 @@ class KafkaBus:
                 for place, found in starts.items()
                 if found is not None and found.offset < ends[place]
             }
-            consumer.assign(list(wanted))
-            for place, offset in wanted.items():
-                consumer.seek(place, offset)
+            if wanted:
+                consumer.assign(list(wanted))
+                for place, offset in wanted.items():
+                    consumer.seek(place, offset)
+            silent_s = 0.0
             while wanted:
                 batches = await consumer.getmany(timeout_ms=POLL_MS)
                 for place, records in batches.items():
                     for delivery in self.deliveries(place, records):
                         if delivery.offset < ends[place]:
                             yield delivery
+                silent_s = 0.0 if batches else silent_s + POLL_MS / 1000
+                if silent_s > self._publish_timeout_s:
+                    raise TimeoutError
                 for place in list(wanted):
-                    if await consumer.position(place) >= ends[place]:
+                    if await self.position(consumer, place) >= ends[place]:
                         del wanted[place]
-        except (KafkaError, OSError) as error:
-            raise SuiteError("bus.unavailable", type(error).__name__) from error
-        finally:
-            await _stop_consumer(consumer)
 
     async def lag(self, topics: Sequence[str], group: str) -> int:
-        consumer = self.consumer(group_id=group)
-        try:
-            await consumer.start()
-            places = await self.places(consumer, topics)
+        async with self.connected(group_id=self.prefix + group) as consumer:
+            places = await self.places(topics)
             ends = await consumer.end_offsets(places)
             begins = await consumer.beginning_offsets(places)
             total = 0
             for place in places:
                 committed = await consumer.committed(place)
-                total += max(0, ends[place] - (begins[place] if committed is None else committed))
+                total += max(0, ends[place] - max(begins[place], committed or 0))
             return total
-        except (KafkaError, OSError) as error:
-            raise SuiteError("bus.unavailable", type(error).__name__) from error
-        finally:
-            await _stop_consumer(consumer)
 
     async def ping(self) -> None:
-        producer = self._producer
-        if producer is None:
-            raise SuiteError("bus.unavailable", "The bus is not started.")
+        producer = self._started()
         try:
             async with asyncio.timeout(PING_TIMEOUT_S):
                 found = await producer.client.fetch_all_metadata()
-        except (KafkaError, OSError, TimeoutError) as error:
+        except _ANSWERED_WITH as error:
             raise SuiteError("bus.unavailable", type(error).__name__) from error
         if not found.brokers():
             raise SuiteError("bus.unavailable")
+
+    def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            raise SuiteError("bus.unavailable", "The bus is not started.")
+        return self._producer
 
     def consumer(self, **settings: Any) -> AIOKafkaConsumer:
         """A consumer with this bus's connection and nothing left to defaults that matter."""
@@ -206,23 +223,42 @@ class KafkaBus:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
-            session_timeout_ms=SESSION_TIMEOUT_MS,
+            session_timeout_ms=self._session_timeout_ms,
             heartbeat_interval_ms=HEARTBEAT_MS,
+            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+            max_poll_interval_ms=HANDLING_MS_MAX,
             fetch_max_wait_ms=POLL_MS,
             metadata_max_age_ms=30_000,
             **settings,
         )
 
-    async def places(self, consumer: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:
+    @asynccontextmanager
+    async def connected(self, **settings: Any) -> AsyncIterator[AIOKafkaConsumer]:
+        """A consumer for a look; what the broker (or its absence) answers becomes SuiteError `bus.unavailable`."""
+        self._started()
+        consumer = self.consumer(**settings)
+        try:
+            async with asyncio.timeout(self._publish_timeout_s):
+                await consumer.start()
+            yield consumer
+        except _ANSWERED_WITH as error:
+            raise SuiteError("bus.unavailable", type(error).__name__) from error
+        finally:
+            await _stop_consumer(consumer)
+
+    async def position(self, consumer: AIOKafkaConsumer, place: TopicPartition) -> int:
+        """Where a consumer is; raises TimeoutError when its broker does not say so."""
+        async with asyncio.timeout(self._publish_timeout_s):
+            return int(await consumer.position(place))
+
+    async def places(self, topics: Sequence[str]) -> list[TopicPartition]:
         """All partitions of topics."""
+        producer = self._started()
         found: list[TopicPartition] = []
         for name in topics:
-            partitions = consumer.partitions_for_topic(self.prefix + name)
-            if not partitions:
-                await consumer._client.force_metadata_update()
-                partitions = consumer.partitions_for_topic(self.prefix + name)
-            count = self._topics[name].partitions
-            found += [TopicPartition(self.prefix + name, number) for number in sorted(partitions or range(count))]
+            async with asyncio.timeout(self._publish_timeout_s):
+                numbers = await producer.partitions_for(self.prefix + name)
+            found += [TopicPartition(self.prefix + name, number) for number in sorted(numbers)]
         return found
 
     def deliveries(self, place: TopicPartition, records: Sequence[Any]) -> list[Delivery]:
@@ -253,19 +289,28 @@ class KafkaBus:
         )
         await admin.start()
         try:
-            for _ in range(_CREATE_TRIES):
-                present = set(await admin.list_topics())
-                missing = [topic for topic in self._topics.values() if self.prefix + topic.name not in present]
-                if not missing:
-                    break
-                with contextlib.suppress(TopicAlreadyExistsError):  # another replica was quicker
-                    await admin.create_topics([self._new_topic(topic) for topic in missing])
-                await asyncio.sleep(0.2)
-            else:
-                raise SuiteError("bus.unavailable", "Topics could not be created.")
-            await self._compare(admin)
+            await self._compare(admin, await self._create_missing(admin))
         finally:
             await admin.close()
+
+    async def _create_missing(self, admin: AIOKafkaAdminClient) -> dict[str, int]:
+        """Partitions by topic, once all are there."""
+        asked = False
+        for _ in range(_CREATE_TRIES):
+            # All topics are asked for: naming one that is missing would make some brokers create it, in their own way.
+            present = {row["topic"]: len(row["partitions"]) for row in await admin.describe_topics()}
+            missing = [topic for topic in self._topics.values() if self.prefix + topic.name not in present]
+            if not missing:
+                return present
+            if not asked:
+                response = await admin.create_topics([self._new_topic(topic) for topic in missing])
+                asked = True
+                for name, code, *_ in response.topic_errors:
+                    # Another replica may have been quicker.
+                    if code not in (0, TopicAlreadyExistsError.errno):
+                        raise SuiteError("bus.unavailable", f"{name} was not created: {for_code(code).__name__}")
+            await asyncio.sleep(_CREATE_PAUSE_S)
+        raise SuiteError("bus.unavailable", "Topics could not be created.")
 
     def _new_topic(self, topic: Topic) -> NewTopic:
         settings = {
@@ -276,10 +321,8 @@ class KafkaBus:
             settings |= {"delete.retention.ms": str(24 * 60 * 60 * 1000), "min.cleanable.dirty.ratio": "0.1"}
         return NewTopic(self.prefix + topic.name, topic.partitions, self._replication_factor, topic_configs=settings)
 
-    async def _compare(self, admin: AIOKafkaAdminClient) -> None:
-        names = [self.prefix + name for name in self._topics]
-        described = {row["topic"]: len(row["partitions"]) for row in await admin.describe_topics(names)}
-        policies = await _cleanup_policies(admin, names)
+    async def _compare(self, admin: AIOKafkaAdminClient, described: Mapping[str, int]) -> None:
+        policies = await _cleanup_policies(admin, [self.prefix + name for name in self._topics])
         for topic in self._topics.values():
             name = self.prefix + topic.name
             if described.get(name, 0) < topic.partitions:
@@ -310,8 +353,8 @@ async def _cleanup_policies(admin: AIOKafkaAdminClient, names: Sequence[str]) ->
 
 
 async def _stop_consumer(consumer: AIOKafkaConsumer) -> None:
-    with contextlib.suppress(KafkaError, OSError, TimeoutError):
-        async with asyncio.timeout(REVOKE_TIMEOUT_S * 2):
+    with contextlib.suppress(*_ANSWERED_WITH):
+        async with asyncio.timeout(STOP_TIMEOUT_S):
             await consumer.stop()
 
 
@@ -324,42 +367,54 @@ class _Reader:
         self.handler = handler
         self.batch_events_max = batch_events_max
         self.stopping = asyncio.Event()
+        self._waiting = False
         self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read in the background: a broker that is away is waited for."""
+        self.bus.join(self)
+        self._task = asyncio.create_task(self._forever(), name=f"kafka-{self.topics[0]}")
 
     async def stop(self) -> None:
         """Finish the batch in hand, then stop."""
         self.stopping.set()
         self.bus.leave(self)
         if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
+            if self._waiting:
+                self._task.cancel()
+            await end_tasks([self._task], BATCH_TIMEOUT_S + COMMIT_TIMEOUT_S + STOP_TIMEOUT_S)
             self._task = None
-
-    def begin(self) -> None:
-        """Read in the background."""
-        self.bus.join(self)
-        self._task = asyncio.create_task(self._forever(), name=f"kafka-{self.topics[0]}")
 
     async def _forever(self) -> None:
         backoff_s = BACKOFF_MIN_S
         while not self.stopping.is_set():
+            began = self.bus.clock.monotonic()
             try:
                 await self.read()
+            except Exception as error:  # noqa: BLE001 - whatever the client raises, it is tried again
+                names = {"topic": self.topics[0], "error_type": type(error).__name__, "code": "bus.unavailable"}
+                _log.warning("bus is read again later", extra=names)
+            if self.bus.clock.monotonic() - began > BACKOFF_MAX_S:
                 backoff_s = BACKOFF_MIN_S
-            except (KafkaError, OSError, SuiteError) as error:
-                _log.warning(
-                    "bus is read again later", extra={"topic": self.topics[0], "error_type": type(error).__name__}
-                )
-            await self.pause(backoff_s * (0.5 + self.bus.ids.fraction()))
+            await self.pause(backoff_s)
             backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
 
     async def read(self) -> None:
         """Connect and read until stopping; raises when the broker is away."""
-        raise SuiteError("internal.error", "A reader says how it reads.")
+        raise NotImplementedError
+
+    async def wait_for_broker(self, answer: Awaitable[T]) -> T:
+        """Await what only the broker can end: a stop need not wait for it."""
+        self._waiting = True
+        try:
+            return await answer
+        finally:
+            self._waiting = False
 
     async def pause(self, seconds: float) -> None:
         """Until stopping, or the time is over."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds * (0.5 + self.bus.ids.fraction())):
                 await self.stopping.wait()
 
 
@@ -368,44 +423,38 @@ class _Follower(_Reader):
 
     def __init__(self, bus: KafkaBus, topics: Sequence[str], handler: BatchHandler, *, from_beginning: bool) -> None:
         super().__init__(bus, topics, handler, BATCH_EVENTS_MAX)
+        self.caught_up = asyncio.Event()
         self._from_beginning = from_beginning
         self._next: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
-        self._caught_up = asyncio.Event()
 
     async def start(self) -> None:
         """Note where everything ends now, then read."""
-        consumer = self.bus.consumer()
-        try:
-            await consumer.start()
-            places = await self.bus.places(consumer, self.topics)
+        async with self.bus.connected() as consumer:
+            places = await self.bus.places(self.topics)
             self._ends = dict(await consumer.end_offsets(places))
             self._next = dict(await consumer.beginning_offsets(places)) if self._from_beginning else dict(self._ends)
-        except (KafkaError, OSError) as error:
-            raise SuiteError("bus.unavailable", type(error).__name__) from error
-        finally:
-            await _stop_consumer(consumer)
         self._note_progress()
-        self.begin()
-
-    async def caught_up(self) -> None:
-        """Until all that was there at the start has been handled."""
-        await self._caught_up.wait()
+        await super().start()
 
     async def read(self) -> None:
         consumer = self.bus.consumer()
         try:
-            await consumer.start()
+            await self.wait_for_broker(consumer.start())
             consumer.assign(list(self._next))
             for place, offset in self._next.items():
                 consumer.seek(place, offset)
             while not self.stopping.is_set():
-                batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=self.batch_events_max)
+                batches = await self.wait_for_broker(
+                    consumer.getmany(timeout_ms=POLL_MS, max_records=self.batch_events_max)
+                )
                 for place, records in batches.items():
                     await self._handle(place, records)
-                for place in self._ends:
-                    self._next[place] = max(self._next[place], await consumer.position(place))
-                self._note_progress()
+                if not self.caught_up.is_set():
+                    # What compaction left out at the end is no record, but a position.
+                    for place in self._ends:
+                        self._next[place] = max(self._next[place], await self.bus.position(consumer, place))
+                    self._note_progress()
         finally:
             await _stop_consumer(consumer)
 
@@ -417,7 +466,7 @@ class _Follower(_Reader):
                 await self.handler(found)
                 break
             except Exception as error:  # noqa: BLE001 - whatever a handler raises, reading goes on
-                _log.warning("handler failed", extra={"topic": self.topics[0], "error_type": type(error).__name__})
+                report_again(place.topic, place.partition, "", error)
                 if not self._from_beginning:
                     break  # a tail drops what its handler can not take
                 await self.pause(backoff_s)
@@ -426,94 +475,83 @@ class _Follower(_Reader):
 
     def _note_progress(self) -> None:
         if all(self._next[place] >= end for place, end in self._ends.items()):
-            self._caught_up.set()
+            self.caught_up.set()
 
 
 class _Group(_Reader, ConsumerRebalanceListener):  # type: ignore[misc]
-    """A member of a consumer group: a queue and a worker per partition."""
+    """A member of a consumer group, with a worker per partition."""
 
     def __init__(
         self, bus: KafkaBus, topics: Sequence[str], handler: BatchHandler, batch_events_max: int, group: str
     ) -> None:
         super().__init__(bus, topics, handler, batch_events_max)
-        self._group = group
+        self.group = group
+        self.failure: Exception | None = None
         self._consumer: AIOKafkaConsumer | None = None
         self._workers: dict[TopicPartition, _Worker] = {}
 
-    async def start(self) -> None:
-        """Join in the background: a broker that is away is waited for."""
-        self.begin()
-
     async def read(self) -> None:
-        consumer = self.bus.consumer(group_id=self._group)
-        self._consumer = consumer
+        consumer = self._consumer = self.bus.consumer(group_id=self.bus.prefix + self.group)
+        self.failure = None
         consumer.subscribe([self.bus.prefix + topic for topic in self.topics], listener=self)
         try:
-            await consumer.start()
-            while not self.stopping.is_set():
-                # A worker that has enough to do is paused, so that memory is bounded by two batches per partition.
-                batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=self.batch_events_max)
-                for place, records in batches.items():
-                    worker = self._workers.get(place)
-                    if worker is None:
-                        worker = self._workers[place] = _Worker(self, consumer, place)
-                    await worker.put(records)
+            await self.wait_for_broker(consumer.start())
+            while not self.stopping.is_set() and self.failure is None:
+                # The workers read. This waits on no partition of theirs, for what the group itself has to report.
+                await self.wait_for_broker(consumer.getmany(_NOWHERE, timeout_ms=POLL_MS))
+            if self.failure is not None:
+                raise self.failure
         finally:
             await self._end(list(self._workers))
             await _stop_consumer(consumer)
-            self._consumer = None
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Before a rebalance goes on: batches in hand are finished and committed."""
         await self._end(list(revoked))
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        """Nothing to prepare: workers begin with their first records."""
+        """Begin with what is ours now."""
+        for place in assigned:
+            if not self.stopping.is_set() and place not in self._workers:
+                self._workers[place] = _Worker(self, self._consumer, place)
 
     async def _end(self, places: Sequence[TopicPartition]) -> None:
         workers = [self._workers.pop(place) for place in places if place in self._workers]
-        await asyncio.gather(*(worker.end() for worker in workers))
+        await end_tasks([worker.end() for worker in workers], BATCH_TIMEOUT_S)
 
 
 class _Worker:
-    """Handles one partition's records in order, and commits after each batch."""
+    """Takes one partition's records in order, and commits after each batch."""
 
     def __init__(self, group: _Group, consumer: AIOKafkaConsumer, place: TopicPartition) -> None:
         self._group = group
         self._consumer = consumer
         self._place = place
-        self._waiting: list[Any] = []
-        self._wake = asyncio.Event()
         self._ending = asyncio.Event()
+        self._waiting = False
         self._task = asyncio.create_task(self._run(), name=f"kafka-{place.topic}-{place.partition}")
 
-    async def put(self, records: Sequence[Any]) -> None:
-        """Records to handle; reading this partition pauses while a whole batch waits."""
-        self._waiting += records
-        if len(self._waiting) >= self._group.batch_events_max:
-            self._consumer.pause(self._place)
-        self._wake.set()
-
-    async def end(self) -> None:
-        """Finish the batch in hand; what still waits is another's."""
+    def end(self) -> asyncio.Task[None]:
+        """Finish the batch in hand; the task that does."""
         self._ending.set()
-        self._wake.set()
-        done, late = await asyncio.wait({self._task}, timeout=REVOKE_TIMEOUT_S)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*done, *late, return_exceptions=True)
+        if self._waiting:
+            self._task.cancel()
+        return self._task
 
     async def _run(self) -> None:
-        while not self._ending.is_set():
-            if not self._waiting:
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            size = self._group.batch_events_max
-            batch, self._waiting = self._waiting[:size], self._waiting[size:]
-            if len(self._waiting) < size and self._place in self._consumer.paused():
-                self._consumer.resume(self._place)
-            await self._handle(batch)
+        try:
+            while not self._ending.is_set():
+                self._waiting = True
+                # Nothing is awaited between the records' return and the handler's call: what this worker got before
+                # its partition is taken away is in hand, and finished or abandoned before another member begins.
+                batches = await self._consumer.getmany(
+                    self._place, timeout_ms=WORKER_POLL_MS, max_records=self._group.batch_events_max
+                )
+                self._waiting = False
+                for records in batches.values():
+                    await self._handle(records)
+        except Exception as error:  # noqa: BLE001 - the group reports it, and connects again
+            self._group.failure = error
 
     async def _handle(self, records: Sequence[Any]) -> None:
         found = self._group.bus.deliveries(self._place, records)
@@ -522,28 +560,24 @@ class _Worker:
             try:
                 if found:
                     await self._group.handler(found)
+            except Exception as error:  # noqa: BLE001 - whatever a handler raises means: again, later
+                report_again(self._place.topic, self._place.partition, self._group.group, error)
+                await self._pause(backoff_s)
+                backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
+            else:
                 await self._commit(records[-1].offset + 1)
                 return
-            except Exception as error:  # noqa: BLE001 - whatever a handler raises means: again, later
-                code = error.code if isinstance(error, SuiteError) else "internal.error"
-                _log.warning(
-                    "batch will be delivered again",
-                    extra={
-                        "topic": self._place.topic, "partition": self._place.partition, "consumer": self._group._group,
-                        "code": code, "error_type": type(error).__name__,
-                    },
-                )  # fmt: skip
-                await self._pause(backoff_s * (0.5 + self._group.bus.ids.fraction()))
-                backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
 
     async def _commit(self, offset: int) -> None:
         """Failing to commit is no failure of the batch: it may be delivered again, which the inbox knows."""
         try:
-            await self._consumer.commit({self._place: offset})
-        except (KafkaError, OSError) as error:
-            _log.info("position not committed", extra={"topic": self._place.topic, "error_type": type(error).__name__})
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                await self._consumer.commit({self._place: offset})
+        except _ANSWERED_WITH as error:
+            names = {"topic": self._place.topic, "partition": self._place.partition, "consumer": self._group.group}
+            _log.info("position not committed", extra={**names, "error_type": type(error).__name__})
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds * (0.5 + self._group.bus.ids.fraction())):
                 await self._ending.wait()

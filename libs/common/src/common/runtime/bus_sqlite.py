@@ -1,11 +1,14 @@
 """The bus without a broker: one SQLite file, the same promises.
 
-Theory of operation. `log` holds the events of all topics, partition by partition; `position` the place of each group in
-each partition; `member` who is alive in a group; `claim` which member owns a partition now. A member takes its fair
-share of the partitions (ceil of partitions over members), gives the surplus back, and takes over what belonged to a
-member that stopped renewing. One thread owns the connection; publishes that wait are committed together, one sync for
-all of them. One poller per process looks for new events, and only while somebody listens; an event published in this
-process wakes it at once.
+Theory of operation. `log` holds the events of all topics, partition by partition, and `head` where each partition ends;
+`position` is the place of each group in each partition. One thread owns the connection; writes that wait are committed
+together, one sync for all of them. What is published in this process wakes its readers at once; what another process
+wrote is noticed by one poll of the file's version for all readers together.
+
+A bus is a replica: it renews one row for all its groups (`replica`), and what belonged to a replica that stopped
+renewing is free. `membership` says who reads a topic in a group, `ownership` who has a partition. A member takes its
+fair share (ceil of partitions over members). A partition above that is given back in two steps, so that two members
+never handle it at once: its lane ends after the batch in hand, then its row is deleted.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ import logging
 import math
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -32,11 +36,14 @@ from common.runtime.bus import (
     BACKOFF_MAX_S,
     BACKOFF_MIN_S,
     BATCH_EVENTS_MAX,
+    BATCH_TIMEOUT_S,
     BatchHandler,
     Delivery,
     UnreadableError,
+    end_tasks,
     from_record,
     partition_of,
+    report_again,
     report_unreadable,
     to_record,
 )
@@ -59,10 +66,11 @@ CREATE TABLE IF NOT EXISTS head (topic TEXT NOT NULL, partition INTEGER NOT NULL
     PRIMARY KEY (topic, partition)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS position (grp TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
     next INTEGER NOT NULL, PRIMARY KEY (grp, topic, partition)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS member (grp TEXT NOT NULL, topic TEXT NOT NULL, member TEXT NOT NULL, expires TEXT NOT NULL,
-    PRIMARY KEY (grp, topic, member)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS claim (grp TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
-    member TEXT NOT NULL, expires TEXT NOT NULL, PRIMARY KEY (grp, topic, partition)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS replica (replica TEXT NOT NULL PRIMARY KEY, expires TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS membership (grp TEXT NOT NULL, topic TEXT NOT NULL, member TEXT NOT NULL,
+    replica TEXT NOT NULL, PRIMARY KEY (grp, topic, member)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ownership (grp TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
+    member TEXT NOT NULL, replica TEXT NOT NULL, PRIMARY KEY (grp, topic, partition)) WITHOUT ROWID;
 """
 
 _log = logging.getLogger("common.bus")
@@ -79,60 +87,66 @@ class SqliteBus:
         clock: Clock,
         ids: Ids,
         *,
+        topics: Sequence[Topic] | None = None,
         poll_s: float = POLL_S,
         heartbeat_s: float = HEARTBEAT_S,
         member_life_s: float = MEMBER_LIFE_S,
     ) -> None:
         self.path = directory / "bus.sqlite3"
-        self.heartbeat_s = heartbeat_s
-        self.member_life_s = member_life_s
         self.clock = clock
         self.ids = ids
+        self.replica = ids.new("rep")
+        self.heads: dict[Place, int] = {}
         self._poll_s = poll_s
-        self._topics: dict[str, Topic] = {topic.name: topic for topic in all_topics()}
+        self._heartbeat_s = heartbeat_s
+        self._member_life_s = member_life_s
+        self._topics: dict[str, Topic] = {topic.name: topic for topic in topics or all_topics()}
         self._connection: sqlite3.Connection | None = None
         self._thread: ThreadPoolExecutor | None = None
-        self._waiting: list[tuple[list[tuple[Any, ...]], asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
+        self._appended: dict[Place, int] = {}
         self._committing: asyncio.Task[None] | None = None
         self._readers: set[_Reader] = set()
+        self._balancing = asyncio.Lock()
+        self._unbalanced = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._round_robin = 0
-        self._seen_version = -1
 
     async def start(self) -> None:
-        """Open the file and create its tables."""
+        """Open the file and create its tables. Raises SuiteError `bus.unavailable`."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bus-sqlite")
-        await self.run(self._open)
+        try:
+            await self.run(lambda connection: connection.executescript(_SCHEMA))
+        except SuiteError:
+            await self.stop()
+            raise
         self._tasks = [
             asyncio.create_task(self._poll(), name="bus-poll"),
+            asyncio.create_task(self._keep(), name="bus-keep"),
             asyncio.create_task(self._clean(), name="bus-clean"),
         ]
 
     async def stop(self) -> None:
         """Stop the readers, commit what waits, close the file."""
-        for reader in list(self._readers):
-            await reader.stop()
+        await asyncio.gather(*(reader.stop() for reader in list(self._readers)))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._committing is not None:
             await asyncio.gather(self._committing, return_exceptions=True)
         if self._thread is not None:
-            with contextlib.suppress(SuiteError):
-                await self.run(lambda connection: connection.close())
+            if self._connection is not None:
+                with contextlib.suppress(SuiteError):
+                    await self.run(lambda connection: connection.close())
             self._thread.shutdown()
-        self._connection, self._thread = None, None
+        self._connection, self._thread, self._tasks = None, None, []
 
     async def publish(self, events: Sequence[Event], *, topic: str | None = None) -> None:
         """Append events; committed together with all others that wait now."""
-        if not events:
-            return
-        rows = [self._row(event, self._topics[topic or event.topic]) for event in events]
-        done = asyncio.get_running_loop().create_future()
-        self._waiting.append((rows, done))
-        if self._committing is None or self._committing.done():
-            self._committing = asyncio.create_task(self._commit_waiting(), name="bus-commit")
-        await done
+        if events:
+            at = instant_text(self.clock.now())
+            rows = [self._row(event, self._topics[topic or event.topic], at) for event in events]
+            await self.write(partial(self._append, rows=rows))
 
     async def consume(
         self, topics: Sequence[str], group: str, handler: BatchHandler, *, batch_events_max: int = BATCH_EVENTS_MAX
@@ -142,48 +156,34 @@ class SqliteBus:
         return reader
 
     async def broadcast(self, topics: Sequence[str], handler: BatchHandler) -> _Follower:
-        reader = _Follower(self, topics, handler, repeat=True)
-        await reader.catch_up()
+        reader = _Follower(self, topics, handler, from_beginning=True)
         await reader.start()
+        try:
+            await reader.caught_up.wait()
+        except asyncio.CancelledError:
+            await reader.stop()
+            raise
         return reader
 
     async def tail(self, topics: Sequence[str], handler: BatchHandler) -> _Follower:
-        reader = _Follower(self, topics, handler, repeat=False)
-        await reader.to_end()
+        reader = _Follower(self, topics, handler, from_beginning=False)
         await reader.start()
         return reader
 
     async def history(self, topic: str, since: datetime) -> AsyncIterator[Delivery]:
-        ends = await self.run(lambda connection: heads(connection, [topic]))
+        ends = await self.run(partial(_heads, topics=[topic]))
         since_text = instant_text(since)
-        for (_, partition), end in sorted(ends.items()):
-            offset = await self.run(
-                lambda connection, partition=partition: connection.execute(  # type: ignore[misc]
-                    "SELECT min(offset) FROM log WHERE topic = ? AND partition = ? AND at >= ?",
-                    (topic, partition, since_text),
-                ).fetchone()[0]
-            )
+        for place, end in sorted(ends.items()):
+            offset = await self.run(partial(_first_since, place=place, since=since_text))
             while offset is not None and offset < end:
-                found, after = await self.fetch((topic, partition), offset, BATCH_EVENTS_MAX)
+                found, after = await self.fetch(place, offset, BATCH_EVENTS_MAX)
                 for delivery in found:
                     if delivery.offset < end:
                         yield delivery
                 offset = after if after > offset else None
 
     async def lag(self, topics: Sequence[str], group: str) -> int:
-        def count(connection: sqlite3.Connection) -> int:
-            total = 0
-            for (topic, partition), end in heads(connection, topics).items():
-                row = connection.execute(
-                    "SELECT next FROM position WHERE grp = ? AND topic = ? AND partition = ?", (group, topic, partition)
-                ).fetchone()
-                total += connection.execute(
-                    "SELECT count(*) FROM log WHERE topic = ? AND partition = ? AND offset >= ? AND offset < ?",
-                    (topic, partition, row[0] if row else 0, end),
-                ).fetchone()[0]
-            return total
-
-        return await self.run(count)
+        return await self.run(partial(_lag, topics=topics, group=group))
 
     async def ping(self) -> None:
         await self.run(lambda connection: connection.execute("PRAGMA schema_version").fetchone())
@@ -192,101 +192,156 @@ class SqliteBus:
         """Run on the connection's thread; the driver's failures become SuiteError `bus.unavailable`."""
         if self._thread is None:
             raise SuiteError("bus.unavailable", "The bus is not started.")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
 
-        def guarded() -> T:
+    def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return work(self._connection or self._connect())
+        except (sqlite3.Error, OSError) as error:
+            raise SuiteError("bus.unavailable", type(error).__name__) from error
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run in a transaction that all writes share that wait now; durable when it returns."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, done))
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._commit_waiting(), name="bus-commit")
+        return await done
+
+    async def _commit_waiting(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:_GATHER_MAX], self._waiting[_GATHER_MAX:]
+            self._appended = {}
             try:
-                connection = self._connection or self._connect()
-                return work(connection)
-            except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as error:
-                if self._connection is not None and self._connection.in_transaction:
-                    with contextlib.suppress(sqlite3.Error):
-                        self._connection.rollback()
-                raise SuiteError("bus.unavailable", type(error).__name__) from error
-
-        return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
+                results = await self.run(partial(_together, works=[work for work, _ in batch]))
+            except Exception as error:  # noqa: BLE001 - whoever waits is told, whatever it is
+                for _, done in batch:
+                    if not done.done():
+                        done.set_exception(error)
+                continue
+            for (_, done), result in zip(batch, results, strict=True):
+                if not done.done():
+                    done.set_result(result)
+            self.notice(self._appended)
 
     async def fetch(self, place: Place, offset: int, limit: int) -> tuple[list[Delivery], int]:
         """Events of a partition from an offset on, and the offset after what was looked at."""
-        topic, partition = place
-        rows = await self.run(
-            lambda connection: connection.execute(
-                "SELECT offset, key, headers, value FROM log WHERE topic = ? AND partition = ? AND "
-                "offset >= ? ORDER BY offset LIMIT ?",
-                (topic, partition, offset, limit),
-            ).fetchall()
-        )
+        rows = await self.run(partial(_records, place=place, offset=offset, limit=limit))
         found: list[Delivery] = []
         for at, key, headers, value in rows:
             try:
-                event = from_record({name: text.encode() for name, text in orjson.loads(headers).items()}, key, value)
+                event = from_record(_header_bytes(headers), key, value)
             except UnreadableError as error:
-                report_unreadable(topic, partition, at, str(error))
+                report_unreadable(*place, at, str(error))
             else:
-                found.append(Delivery(event, topic, partition, at))
+                found.append(Delivery(event, *place, at))
         return found, rows[-1][0] + 1 if rows else offset
 
-    def topic(self, name: str) -> Topic:
-        """The row of a topic."""
-        return self._topics[name]
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has."""
+        return self._topics[topic].partitions
+
+    def notice(self, heads: Mapping[Place, int]) -> None:
+        """Partitions that have grown: wake who reads them."""
+        self.heads.update(heads)
+        names = {topic for topic, _ in heads}
+        for reader in self._readers:
+            if not names.isdisjoint(reader.topics):
+                reader.look()
+
+    async def refresh(self) -> dict[Place, int]:
+        """Look where everything ends now."""
+        heads = await self.run(partial(_heads, topics=list(self._topics)))
+        self.notice({place: end for place, end in heads.items() if end > self.heads.get(place, 0)})
+        return heads
 
     def join(self, reader: _Reader) -> None:
-        """Wake this reader when something new is there."""
+        """Stopped with the bus, woken by what is new."""
         self._readers.add(reader)
 
     def leave(self, reader: _Reader) -> None:
         """No longer."""
         self._readers.discard(reader)
 
-    def _row(self, event: Event, topic: Topic) -> tuple[Any, ...]:
+    def balance_soon(self) -> None:
+        """Something changed that the next balance need not wait a heartbeat for."""
+        self._unbalanced.set()
+
+    async def balance(self) -> None:
+        """Renew this replica; for each of its groups give back what is too much and take what is free."""
+        async with self._balancing:
+            groups = [reader for reader in self._readers if isinstance(reader, _Group)]
+            if not groups:
+                return
+            now = self.clock.now()
+            expires = instant_text(now + timedelta(seconds=self._member_life_s))
+            states = [group.state() for group in groups]
+            renewal = partial(_renew, replica=self.replica, now=instant_text(now), expires=expires, states=states)
+            for group, share in zip(groups, await self.write(renewal), strict=True):
+                group.settle(share)
+
+    def _row(self, event: Event, topic: Topic, at: str) -> tuple[Any, ...]:
         headers, key, value = to_record(event)
         if key is None:
             self._round_robin += 1
-            partition = self._round_robin % topic.partitions
+            number = self._round_robin % topic.partitions
         else:
-            partition = partition_of(key, topic.partitions)
-        text = orjson.dumps({name: raw.decode() for name, raw in headers.items()})
-        return topic.name, partition, key, text, value, instant_text(event.time)
+            number = partition_of(key, topic.partitions)
+        return topic.name, number, key, orjson.dumps({name: raw.decode() for name, raw in headers.items()}), value, at
 
-    async def _commit_waiting(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:_GATHER_MAX], self._waiting[_GATHER_MAX:]
-            rows = [row for part, _ in batch for row in part]
-            try:
-                await self.run(lambda connection, rows=rows: _append(connection, rows))  # type: ignore[misc]
-            except SuiteError as error:
-                for _, done in batch:
-                    if not done.done():
-                        done.set_exception(error)
-                continue
-            topics = {row[0] for row in rows}
-            for _, done in batch:
-                if not done.done():
-                    done.set_result(None)
-            self._wake(topics)
-
-    def _wake(self, topics: set[str] | None) -> None:
-        for reader in self._readers:
-            if topics is None or topics & set(reader.topics):
-                reader.wake.set()
+    def _append(self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        heads = self._appended
+        placed = []
+        changed: dict[Place, int] = {}
+        for topic, number, *record in rows:
+            place = (topic, number)
+            offset = changed.get(place)
+            if offset is None:
+                offset = heads[place] if place in heads else _head(connection, place)
+            placed.append((topic, number, offset, *record))
+            changed[place] = offset + 1
+        connection.executemany("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?)", placed)
+        connection.executemany(
+            "INSERT INTO head VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next",
+            [(*place, offset) for place, offset in changed.items()],
+        )
+        heads.update(changed)
 
     async def _poll(self) -> None:
         """Notice what another process wrote: one pragma for all readers of this process."""
+        seen = -1
         while True:
             await asyncio.sleep(self._poll_s)
             if not self._readers:
                 continue
-            with contextlib.suppress(SuiteError):
+            try:
                 version = await self.run(lambda connection: connection.execute("PRAGMA data_version").fetchone()[0])
-                if version != self._seen_version:
-                    self._seen_version = version
-                    self._wake(None)
+                if version != seen:
+                    await self.refresh()
+                    seen = version
+            except SuiteError as error:
+                _log.warning("bus not polled", extra={"code": error.code})
+
+    async def _keep(self) -> None:
+        """Balance with every heartbeat, and when something changed."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._heartbeat_s):
+                    await self._unbalanced.wait()
+            self._unbalanced.clear()
+            try:
+                await self.balance()
+            except SuiteError as error:
+                _log.warning("membership not renewed", extra={"code": error.code})
 
     async def _clean(self) -> None:
         """Drop what is past its retention, and superseded events of compacted topics."""
         while True:
-            await asyncio.sleep(CLEAN_EVERY_S)
-            with contextlib.suppress(SuiteError):
+            await asyncio.sleep(CLEAN_EVERY_S * (0.5 + self.ids.fraction()))
+            try:
                 await self.clean()
+            except SuiteError as error:
+                _log.warning("bus not cleaned", extra={"code": error.code})
 
     async def clean(self) -> None:
         """One cleaning, in small transactions."""
@@ -294,14 +349,12 @@ class SqliteBus:
         tombstones_before = instant_text(now - TOMBSTONE_LIFE)
         for topic in self._topics.values():
             if topic.compacted:
-                await self.run(partial(_compact, topic=topic.name, tombstones_before=tombstones_before))
+                while await self.write(partial(_compact, topic=topic.name, tombstones_before=tombstones_before)):
+                    continue
             elif topic.retention_ms > 0:
                 before = instant_text(now - timedelta(milliseconds=topic.retention_ms))
-                while await self.run(partial(_expire, topic=topic.name, before=before)) == _CLEAN_ROWS_MAX:
+                while await self.write(partial(_expire, topic=topic.name, before=before)):
                     continue
-
-    def _open(self, connection: sqlite3.Connection) -> None:
-        connection.executescript(_SCHEMA)
 
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -314,103 +367,126 @@ class SqliteBus:
 
 
 class _Reader:
-    """What groups and followers share: a task that reads when it is woken."""
+    """What groups and followers share."""
 
     def __init__(self, bus: SqliteBus, topics: Sequence[str], handler: BatchHandler, batch_events_max: int) -> None:
         self.bus = bus
         self.topics = tuple(topics)
         self.handler = handler
         self.batch_events_max = batch_events_max
-        self.wake = asyncio.Event()
         self.stopping = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Begin to read."""
-        self.bus.join(self)
-        self._task = asyncio.create_task(self.run(), name=f"bus-reader-{self.topics[0]}")
+    def look(self) -> None:
+        """Something of these topics may be new."""
+        raise NotImplementedError
 
     async def stop(self) -> None:
         """Finish the batch in hand, then stop."""
-        self.stopping.set()
-        self.wake.set()
-        self.bus.leave(self)
-        if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-
-    async def run(self) -> None:
-        """The reading loop."""
         raise NotImplementedError
-
-    async def rest(self, seconds: float) -> None:
-        """Until woken, or the time is over."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.wake.wait()
 
     async def pause(self, seconds: float) -> None:
         """Until stopping, or the time is over (new events do not shorten a backoff)."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds * (0.5 + self.bus.ids.fraction())):
                 await self.stopping.wait()
 
 
 class _Follower(_Reader):
     """Reads all partitions from a place of its own, kept in memory."""
 
-    def __init__(self, bus: SqliteBus, topics: Sequence[str], handler: BatchHandler, *, repeat: bool) -> None:
+    def __init__(self, bus: SqliteBus, topics: Sequence[str], handler: BatchHandler, *, from_beginning: bool) -> None:
         super().__init__(bus, topics, handler, BATCH_EVENTS_MAX)
-        self._repeat = repeat
-        self._next: dict[Place, int] = {
-            (topic, partition): 0 for topic in topics for partition in range(bus.topic(topic).partitions)
-        }
+        self.caught_up = asyncio.Event()
+        self._from_beginning = from_beginning
+        self._next: dict[Place, int] = {}
+        self._ends: dict[Place, int] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
-    async def to_end(self) -> None:
-        """Begin after what is there now."""
-        self._next |= await self.bus.run(lambda connection: heads(connection, self.topics))
+    async def start(self) -> None:
+        """Note where everything ends now, then read."""
+        heads = await self.bus.refresh()
+        self._ends = {place: end for place, end in heads.items() if place[0] in self.topics}
+        if not self._from_beginning:
+            self._next = dict(self._ends)
+        self.bus.join(self)
+        self._task = asyncio.create_task(self._run(), name=f"bus-reader-{self.topics[0]}")
 
-    async def catch_up(self) -> None:
-        """Handle what is there now; of compacted topics only the newest event of each key."""
-        ends = await self.bus.run(lambda connection: heads(connection, self.topics))
-        for place, end in sorted(ends.items()):
-            while self._next[place] < end:
-                found, after = await self.bus.fetch(place, self._next[place], BATCH_EVENTS_MAX)
-                if after == self._next[place]:
-                    break
+    async def stop(self) -> None:
+        self.stopping.set()
+        self._wake.set()
+        self.bus.leave(self)
+        if self._task is not None:
+            await end_tasks([self._task], BATCH_TIMEOUT_S)
+
+    def look(self) -> None:
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while not self.stopping.is_set():
+            self._wake.clear()
+            if all(self._next.get(place, 0) >= end for place, end in self._ends.items()):
+                self.caught_up.set()
+            behind = [
+                (place, end)
+                for place, end in self.bus.heads.items()
+                if place[0] in self.topics and end > self._next.get(place, 0)
+            ]
+            if not behind:
+                await self._wake.wait()
+            for place, end in behind:
+                await self._batch(place, end)
+
+    async def _batch(self, place: Place, end: int) -> None:
+        backoff_s = BACKOFF_MIN_S
+        offset = self._next.get(place, 0)
+        while not self.stopping.is_set():
+            after = offset
+            try:
+                found, after = await self.bus.fetch(place, offset, self.batch_events_max)
                 if found:
                     await self.handler(found)
-                self._next[place] = after
-
-    async def run(self) -> None:
-        backoff_s = BACKOFF_MIN_S
-        while not self.stopping.is_set():
-            self.wake.clear()
-            try:
-                read = await self._round()
-                backoff_s = BACKOFF_MIN_S
+                self._next[place] = after if after > offset else end  # nothing below the end: it was cleaned away
+                return
             except Exception as error:  # noqa: BLE001 - whatever a handler raises, reading goes on
-                _log.warning("handler failed", extra={"topic": self.topics[0], "error_type": type(error).__name__})
-                await self.pause(backoff_s)
-                backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
-                continue
-            if not read:
-                await self.rest(60.0)
+                report_again(*place, "", error)
+                if not self._from_beginning and after > offset:
+                    self._next[place] = after  # a tail drops what its handler refuses
+                    return
+            await self.pause(backoff_s)
+            backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
 
-    async def _round(self) -> bool:
-        read = False
-        ends = await self.bus.run(lambda connection: heads(connection, self.topics))
-        for place, end in ends.items():
-            if self._next[place] >= end:
-                continue
-            found, after = await self.bus.fetch(place, self._next[place], self.batch_events_max)
-            if not self._repeat:
-                self._next[place] = max(after, self._next[place])
-            if found:
-                await self.handler(found)
-            self._next[place] = after if after > self._next[place] else max(end, self._next[place])
-            read = True
-        return read
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """A member as the balance sees it: partitions in hand, to give back, and those it may not take yet."""
+
+    group: str
+    member: str
+    partitions: Mapping[str, int]
+    in_hand: frozenset[Place]
+    given_back: frozenset[Place]
+    busy: frozenset[Place]
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What the balance gave a member: its partitions, where to begin in new ones, and those that are too much."""
+
+    owned: frozenset[Place]
+    positions: Mapping[Place, int]
+    surplus: frozenset[Place]
+
+
+@dataclass(eq=False, slots=True)
+class _Lane:
+    """A partition that a member owns: where it is, and the task that reads while there is something to read."""
+
+    place: Place
+    next: int
+    task: asyncio.Task[None] | None = None
+    ending: bool = False
+    lost: bool = False
 
 
 class _Group(_Reader):
@@ -422,174 +498,91 @@ class _Group(_Reader):
         super().__init__(bus, topics, handler, batch_events_max)
         self._group = group
         self._member = bus.ids.new("rep")
-        self._owned: set[Place] = set()
-        self._workers: dict[Place, asyncio.Task[None]] = {}
-        self._leaving: set[Place] = set()
+        self._lanes: dict[Place, _Lane] = {}
 
     async def start(self) -> None:
-        with contextlib.suppress(SuiteError):
-            await self._rebalance()
-        await super().start()
-
-    async def run(self) -> None:
-        beat = self.bus.clock.monotonic()
+        """Join; when the file can not be written now, the next heartbeat joins."""
+        self.bus.join(self)
         try:
-            while not self.stopping.is_set():
-                self.wake.clear()
-                with contextlib.suppress(SuiteError):
-                    if self.bus.clock.monotonic() - beat >= self.bus.heartbeat_s:
-                        beat = self.bus.clock.monotonic()
-                        await self._rebalance()
-                    await self._dispatch()
-                await self.rest(max(0.01, self.bus.heartbeat_s - (self.bus.clock.monotonic() - beat)))
-        finally:
-            await asyncio.gather(*self._workers.values(), return_exceptions=True)
-            with contextlib.suppress(SuiteError):
-                await self.bus.run(self._resign)
+            await self.bus.balance()
+            await self.bus.refresh()
+        except SuiteError as error:
+            _log.warning("group not joined yet", extra={"consumer": self._group, "code": error.code})
 
-    async def _dispatch(self) -> None:
-        """A worker for every owned partition that has something to read and no worker yet."""
-        self._workers = {place: task for place, task in self._workers.items() if not task.done()}
-        if not self._owned:
+    async def stop(self) -> None:
+        self.stopping.set()
+        self.bus.leave(self)
+        await end_tasks([lane.task for lane in self._lanes.values() if lane.task is not None], BATCH_TIMEOUT_S)
+        with contextlib.suppress(SuiteError):
+            await self.bus.write(partial(_resign, member=self._member))
+        self.bus.balance_soon()
+
+    def look(self) -> None:
+        for lane in self._lanes.values():
+            self._look_at(lane)
+
+    def state(self) -> _State:
+        """For the balance."""
+        ended = {place for place, lane in self._lanes.items() if lane.ending and lane.task is None}
+        return _State(
+            self._group,
+            self._member,
+            {topic: self.bus.partitions(topic) for topic in self.topics},
+            frozenset(place for place, lane in self._lanes.items() if not lane.ending),
+            frozenset(place for place in ended if not self._lanes[place].lost),
+            frozenset(place for place, lane in self._lanes.items() if lane.lost and place not in ended),
+        )
+
+    def settle(self, share: _Share) -> None:
+        """Begin with new partitions, end those that are too much or another's by now."""
+        if self.stopping.is_set():
             return
-        behind = await self.bus.run(self._behind)
-        for place in behind:
-            if place in self._owned and place not in self._workers and place not in self._leaving:
-                self._workers[place] = asyncio.create_task(
-                    self._work(place), name=f"bus-{self._group}-{place[0]}-{place[1]}"
-                )
+        for place, lane in list(self._lanes.items()):
+            if place not in share.owned:
+                lane.ending = lane.lost = True
+            elif place in share.surplus:
+                lane.ending = True
+                if lane.task is None:
+                    self.bus.balance_soon()
+                continue
+            if lane.ending and lane.task is None:
+                del self._lanes[place]
+        for place in share.owned - self._lanes.keys():
+            if place in share.positions:
+                self._lanes[place] = _Lane(place, share.positions[place])
+        self.look()
 
-    async def _work(self, place: Place) -> None:
+    def _look_at(self, lane: _Lane) -> None:
+        behind = lane.next < self.bus.heads.get(lane.place, 0)
+        if behind and lane.task is None and not lane.ending and not self.stopping.is_set():
+            name = f"bus-{self._group}-{lane.place[0]}-{lane.place[1]}"
+            lane.task = asyncio.create_task(self._read(lane), name=name)
+
+    async def _read(self, lane: _Lane) -> None:
         backoff_s = BACKOFF_MIN_S
-        while not self.stopping.is_set() and place in self._owned and place not in self._leaving:
+        while not lane.ending and not self.stopping.is_set() and lane.next < (end := self.bus.heads[lane.place]):
             try:
-                offset = await self.bus.run(lambda connection: self._position(connection, place))
-                found, after = await self.bus.fetch(place, offset, self.batch_events_max)
-                if after == offset:
-                    return
-                if found:
-                    await self.handler(found)
-                await self.bus.run(lambda connection, after=after: self._advance(connection, place, after))  # type: ignore[misc]
+                await self._batch(lane, end)
                 backoff_s = BACKOFF_MIN_S
             except Exception as error:  # noqa: BLE001 - whatever a handler raises means: again, later
-                code = error.code if isinstance(error, SuiteError) else "internal.error"
-                _log.warning(
-                    "batch will be delivered again",
-                    extra={
-                        "topic": place[0],
-                        "partition": place[1],
-                        "consumer": self._group,
-                        "code": code,
-                        "error_type": type(error).__name__,
-                    },
-                )
-                await self.pause(backoff_s * (0.5 + self.bus.ids.fraction()))
+                report_again(*lane.place, self._group, error)
+                await self.pause(backoff_s)
                 backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
+        lane.task = None
+        if lane.ending:
+            self.bus.balance_soon()
 
-    async def _rebalance(self) -> None:
-        """Renew membership and claims, give back the surplus once its work is done, take what is free."""
-        surplus = await self.bus.run(self._share)
-        self._leaving = surplus
-        finished = {place for place in surplus if place not in self._workers or self._workers[place].done()}
-        self._owned = await self.bus.run(lambda connection: self._claim(connection, finished))
-        self._leaving -= finished
-        self.wake.set()
-
-    def _times(self) -> tuple[str, str]:
-        now = self.bus.clock.now()
-        return instant_text(now), instant_text(now + timedelta(seconds=self.bus.member_life_s))
-
-    def _share(self, connection: sqlite3.Connection) -> set[Place]:
-        """Renew, and name the partitions above our fair share."""
-        now, expires = self._times()
-        surplus: set[Place] = set()
-        with _transaction(connection):
-            for topic in self.topics:
-                connection.execute(
-                    "DELETE FROM member WHERE grp = ? AND topic = ? AND expires <= ?", (self._group, topic, now)
-                )
-                connection.execute(
-                    "INSERT INTO member VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET expires = excluded.expires",
-                    (self._group, topic, self._member, expires),
-                )
-                connection.execute(
-                    "UPDATE claim SET expires = ? WHERE grp = ? AND topic = ? AND member = ?",
-                    (expires, self._group, topic, self._member),
-                )
-                members = connection.execute(
-                    "SELECT count(*) FROM member WHERE grp = ? AND topic = ?", (self._group, topic)
-                ).fetchone()[0]
-                fair = math.ceil(self.bus.topic(topic).partitions / members)
-                ours = connection.execute(
-                    "SELECT partition FROM claim WHERE grp = ? AND topic = ? AND member = ? ORDER BY partition",
-                    (self._group, topic, self._member),
-                ).fetchall()
-                surplus |= {(topic, row[0]) for row in ours[fair:]}
-        return surplus
-
-    def _claim(self, connection: sqlite3.Connection, finished: set[Place]) -> set[Place]:
-        """Give back, then take free partitions up to our fair share; returns what is ours."""
-        now, expires = self._times()
-        owned: set[Place] = set()
-        with _transaction(connection):
-            connection.executemany(
-                "DELETE FROM claim WHERE grp = ? AND topic = ? AND partition = ? AND member = ?",
-                [(self._group, topic, partition, self._member) for topic, partition in finished],
-            )
-            for topic in self.topics:
-                partitions = self.bus.topic(topic).partitions
-                members = connection.execute(
-                    "SELECT count(*) FROM member WHERE grp = ? AND topic = ? AND expires > ?", (self._group, topic, now)
-                ).fetchone()[0]
-                held = dict(
-                    connection.execute(
-                        "SELECT partition, member FROM claim WHERE grp = ? AND topic = ? AND expires > ?",
-                        (self._group, topic, now),
-                    ).fetchall()
-                )
-                ours = {partition for partition, member in held.items() if member == self._member}
-                for partition in range(partitions):
-                    if len(ours) >= math.ceil(partitions / max(members, 1)):
-                        break
-                    if partition not in held:
-                        connection.execute(
-                            "INSERT INTO claim VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-                            "member = excluded.member, expires = excluded.expires",
-                            (self._group, topic, partition, self._member, expires),
-                        )
-                        ours.add(partition)
-                owned |= {(topic, partition) for partition in ours}
-        return owned
-
-    def _resign(self, connection: sqlite3.Connection) -> None:
-        with _transaction(connection):
-            connection.execute("DELETE FROM member WHERE grp = ? AND member = ?", (self._group, self._member))
-            connection.execute("DELETE FROM claim WHERE grp = ? AND member = ?", (self._group, self._member))
-
-    def _behind(self, connection: sqlite3.Connection) -> list[Place]:
-        marks = ",".join("?" * len(self.topics))
-        rows = connection.execute(
-            "SELECT head.topic, head.partition FROM head LEFT JOIN position ON position.grp = ?"  # noqa: S608 - only ?
-            " AND position.topic = head.topic AND position.partition = head.partition"
-            f" WHERE head.topic IN ({marks}) AND head.next > coalesce(position.next, 0)",
-            (self._group, *self.topics),
-        ).fetchall()
-        return [(topic, partition) for topic, partition in rows]
-
-    def _position(self, connection: sqlite3.Connection, place: Place) -> int:
-        row = connection.execute(
-            "SELECT next FROM position WHERE grp = ? AND topic = ? AND partition = ?", (self._group, *place)
-        ).fetchone()
-        return int(row[0]) if row else 0
-
-    def _advance(self, connection: sqlite3.Connection, place: Place, after: int) -> None:
-        """Move on, unless the partition is another's by now: then the new owner delivers again."""
-        connection.execute(
-            "INSERT INTO position SELECT ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM claim WHERE grp = ? "
-            "AND topic = ? AND partition = ? AND member = ?)"
-            " ON CONFLICT DO UPDATE SET next = max(position.next, excluded.next)",
-            (self._group, *place, after, self._group, *place, self._member),
-        )
+    async def _batch(self, lane: _Lane, end: int) -> None:
+        found, after = await self.bus.fetch(lane.place, lane.next, self.batch_events_max)
+        if found:
+            await self.handler(found)
+        if after == lane.next:
+            after = end  # nothing there below the end: it was cleaned away
+        advance = partial(_advance, group=self._group, member=self._member, place=lane.place, after=after)
+        if await self.bus.write(advance):
+            lane.next = after
+        else:
+            lane.ending = lane.lost = True
 
 
 @contextlib.contextmanager
@@ -597,55 +590,148 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # a full disk may have ended it already
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
-def heads(connection: sqlite3.Connection, topics: Sequence[str]) -> dict[Place, int]:
+def _together(connection: sqlite3.Connection, works: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+    with _transaction(connection):
+        return [work(connection) for work in works]
+
+
+def _heads(connection: sqlite3.Connection, topics: Sequence[str]) -> dict[Place, int]:
     """The next offset of each partition that ever had an event."""
-    marks = ",".join("?" * len(topics))
-    rows = connection.execute(f"SELECT topic, partition, next FROM head WHERE topic IN ({marks})", tuple(topics))  # noqa: S608 - only question marks are put in
-    return {(topic, partition): following for topic, partition, following in rows}
+    rows = connection.execute("SELECT topic, partition, next FROM head").fetchall()
+    return {(topic, number): following for topic, number, following in rows if topic in topics}
 
 
-def _append(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    with _transaction(connection):
-        places = {(row[0], row[1]) for row in rows}
-        following = {
-            place: (
-                connection.execute("SELECT next FROM head WHERE topic = ? AND partition = ?", place).fetchone() or (0,)
-            )[0]
-            for place in places
-        }
-        placed = []
-        for topic, partition, key, headers, value, at in rows:
-            placed.append((topic, partition, following[(topic, partition)], key, headers, value, at))
-            following[(topic, partition)] += 1
-        connection.executemany("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?)", placed)
+def _head(connection: sqlite3.Connection, place: Place) -> int:
+    row = connection.execute("SELECT next FROM head WHERE topic = ? AND partition = ?", place).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _records(connection: sqlite3.Connection, place: Place, offset: int, limit: int) -> list[Any]:
+    return connection.execute(
+        "SELECT offset, key, headers, value FROM log WHERE topic = ? AND partition = ? AND offset >= ?"
+        " ORDER BY offset LIMIT ?",
+        (*place, offset, limit),
+    ).fetchall()
+
+
+def _header_bytes(headers: bytes) -> dict[str, bytes]:
+    try:
+        return {name: text.encode() for name, text in orjson.loads(headers).items()}
+    except (ValueError, AttributeError) as error:
+        raise UnreadableError("headers") from error
+
+
+def _first_since(connection: sqlite3.Connection, place: Place, since: str) -> int | None:
+    found = connection.execute(
+        "SELECT offset FROM log WHERE topic = ? AND partition = ? AND at >= ? ORDER BY offset LIMIT 1", (*place, since)
+    ).fetchone()
+    return int(found[0]) if found else None
+
+
+def _position(connection: sqlite3.Connection, group: str, place: Place) -> int:
+    row = connection.execute(
+        "SELECT next FROM position WHERE grp = ? AND topic = ? AND partition = ?", (group, *place)
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _lag(connection: sqlite3.Connection, topics: Sequence[str], group: str) -> int:
+    return sum(
+        int(
+            connection.execute(
+                "SELECT count(*) FROM log WHERE topic = ? AND partition = ? AND offset >= ? AND offset < ?",
+                (*place, _position(connection, group, place), end),
+            ).fetchone()[0]
+        )
+        for place, end in _heads(connection, topics).items()
+    )
+
+
+def _advance(connection: sqlite3.Connection, group: str, member: str, place: Place, after: int) -> bool:
+    """Move on, unless the partition is another's by now (False): then the new owner delivers again."""
+    changed = connection.execute(
+        "INSERT INTO position SELECT ?, ?, ?, ? WHERE EXISTS"
+        " (SELECT 1 FROM ownership WHERE grp = ? AND topic = ? AND partition = ? AND member = ?)"
+        " ON CONFLICT DO UPDATE SET next = max(position.next, excluded.next)",
+        (group, *place, after, group, *place, member),
+    )
+    return changed.rowcount > 0
+
+
+def _renew(
+    connection: sqlite3.Connection, replica: str, now: str, expires: str, states: Sequence[_State]
+) -> list[_Share]:
+    """Renew a replica, bury the dead ones, and give each of these members its share."""
+    connection.execute(
+        "INSERT INTO replica VALUES (?, ?) ON CONFLICT DO UPDATE SET expires = excluded.expires", (replica, expires)
+    )
+    for (dead,) in connection.execute("SELECT replica FROM replica WHERE expires <= ?", (now,)).fetchall():
+        for table in ("replica", "membership", "ownership"):
+            connection.execute(f"DELETE FROM {table} WHERE replica = ?", (dead,))  # noqa: S608 - a name from above
+    for state in states:
+        rows = [(state.group, topic, state.member, replica) for topic in state.partitions]
+        connection.executemany("INSERT INTO membership VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+    return [_share(connection, replica, state) for state in states]
+
+
+def _share(connection: sqlite3.Connection, replica: str, state: _State) -> _Share:
+    owned: set[Place] = set()
+    surplus: set[Place] = set()
+    connection.executemany(
+        "DELETE FROM ownership WHERE grp = ? AND topic = ? AND partition = ? AND member = ?",
+        [(state.group, *place, state.member) for place in state.given_back],
+    )
+    for topic, partitions in state.partitions.items():
+        named = (state.group, topic)
+        members = connection.execute("SELECT count(*) FROM membership WHERE grp = ? AND topic = ?", named).fetchone()[0]
+        rows = connection.execute("SELECT partition, member FROM ownership WHERE grp = ? AND topic = ?", named)
+        owners: dict[int, str] = dict(rows.fetchall())
+        ours = sorted(number for number, member in owners.items() if member == state.member)
+        fair = math.ceil(partitions / members)
+        surplus |= {(topic, number) for number in ours[fair:]}
+        free = [number for number in range(partitions) if number not in owners and (topic, number) not in state.busy]
+        taken = free[: max(0, fair - len(ours))]
         connection.executemany(
-            "INSERT INTO head VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next",
-            [(*place, offset) for place, offset in following.items()],
+            "INSERT INTO ownership VALUES (?, ?, ?, ?, ?)",
+            [(*named, number, state.member, replica) for number in taken],
         )
+        owned |= {(topic, number) for number in (*ours, *taken)}
+    positions = {place: _position(connection, state.group, place) for place in owned - state.in_hand}
+    return _Share(frozenset(owned), positions, frozenset(surplus))
 
 
-def _compact(connection: sqlite3.Connection, topic: str, tombstones_before: str) -> None:
-    with _transaction(connection):
-        connection.execute(
-            "DELETE FROM log WHERE topic = ? AND EXISTS (SELECT 1 FROM log AS newer WHERE newer.topic = log.topic"
-            " AND newer.partition = log.partition AND newer.key = log.key AND newer.offset > log.offset)",
-            (topic,),
-        )
-        connection.execute("DELETE FROM log WHERE topic = ? AND value IS NULL AND at < ?", (topic, tombstones_before))
+def _resign(connection: sqlite3.Connection, member: str) -> None:
+    for table in ("membership", "ownership"):
+        connection.execute(f"DELETE FROM {table} WHERE member = ?", (member,))  # noqa: S608 - a name from above
 
 
-def _expire(connection: sqlite3.Connection, topic: str, before: str) -> int:
-    with _transaction(connection):
-        rows = connection.execute(
-            "SELECT partition, offset FROM log WHERE topic = ? AND at < ? LIMIT ?", (topic, before, _CLEAN_ROWS_MAX)
-        ).fetchall()
-        connection.executemany(
-            "DELETE FROM log WHERE topic = ? AND partition = ? AND offset = ?", [(topic, *row) for row in rows]
-        )
-    return len(rows)
+def _compact(connection: sqlite3.Connection, topic: str, tombstones_before: str) -> bool:
+    """Delete some superseded events and old tombstones; whether there may be more."""
+    rows = connection.execute(
+        "SELECT partition, offset FROM (SELECT partition, offset, value IS NULL AS tombstone, at,"
+        " row_number() OVER (PARTITION BY partition, key ORDER BY offset DESC) AS age"
+        " FROM log WHERE topic = ? AND key IS NOT NULL) WHERE age > 1 OR (tombstone AND at < ?) LIMIT ?",
+        (topic, tombstones_before, _CLEAN_ROWS_MAX),
+    ).fetchall()
+    return _delete(connection, topic, rows)
+
+
+def _expire(connection: sqlite3.Connection, topic: str, before: str) -> bool:
+    rows = connection.execute(
+        "SELECT partition, offset FROM log WHERE topic = ? AND at < ? LIMIT ?", (topic, before, _CLEAN_ROWS_MAX)
+    ).fetchall()
+    return _delete(connection, topic, rows)
+
+
+def _delete(connection: sqlite3.Connection, topic: str, rows: Sequence[tuple[int, int]]) -> bool:
+    connection.executemany(
+        "DELETE FROM log WHERE topic = ? AND partition = ? AND offset = ?", [(topic, *row) for row in rows]
+    )
+    return len(rows) == _CLEAN_ROWS_MAX

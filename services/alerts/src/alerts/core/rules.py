@@ -99,9 +99,7 @@ def _rate_limited(event: Event, _: float) -> Signal | None:
     if event.data.get("direction") != "outbound" or event.data.get("status") is None:
         return None
     if event.data["status"] == _TOO_MANY_REQUESTS:
-        return Signal(
-            Verdict.FIRES, _integration(event), _peer(event), _RATE_LIMITED, event.data.get("retry_after_s")
-        )
+        return Signal(Verdict.FIRES, _integration(event), _peer(event), _RATE_LIMITED, event.data.get("retry_after_s"))
     if event.data["status"] < _ERROR:
         return Signal(Verdict.CLEARS, _integration(event), _peer(event))
     return None
