@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Final
 
 _PATH: Final = re.compile(
-    r"(?P<segment>[A-Z][A-Z0-9]{2})(?:\[(?P<occurrence>[1-9]\d{0,5})\])?-(?P<field>[1-9]\d{0,3})"
-    r"(?:\[(?P<repetition>[1-9]\d{0,5})\])?(?:\.(?P<component>[1-9]\d{0,3})(?:\.(?P<subcomponent>[1-9]\d{0,3}))?)?"
+    r"(?P<segment>[A-Z][A-Z0-9]{2})(?:\[(?P<occurrence>[1-9][0-9]{0,5})\])?-(?P<field>[1-9][0-9]{0,3})"
+    r"(?:\[(?P<repetition>[1-9][0-9]{0,5})\])?(?:\.(?P<component>[1-9][0-9]{0,3})(?:\.(?P<subcomponent>[1-9][0-9]{0,3}))?)?"
 )
 
 

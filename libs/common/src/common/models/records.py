@@ -26,8 +26,8 @@ from common.models.clock import instant_text
 
 TEXT_CHARACTERS_MAX: Final = 4_000
 _ITEMS_MAX: Final = 200
-_DATE: Final = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
-_OFFSET: Final = r"^[+-]\d{2}:\d{2}$"
+_DATE: Final = re.compile(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2}))?)?")
+_OFFSET: Final = r"^[+-][0-9]{2}:[0-9]{2}$"
 
 
 def _partial_date(text: str) -> str:

@@ -30,7 +30,7 @@ Maker = Callable[[], dict[str, Any]]
 """Makes a resource when called: of all that a search finds, only a page is made."""
 SEARCH_DAYS_MAX: Final = 400
 IDS_MAX: Final = 100
-_DATE: Final = re.compile(r"(eq|ge|le|gt|lt)?(\d{4}-\d{2}-\d{2})(T.+)?")
+_DATE: Final = re.compile(r"(eq|ge|le|gt|lt)?([0-9]{4}-[0-9]{2}-[0-9]{2})(T.+)?")
 
 
 class SearchRefusedError(Exception):

@@ -49,7 +49,7 @@ class RecordSearch(_Search):
         description="begins with (family or given name first), without case and diacritics",
     )
     birth_date: str | None = Field(
-        default=None, pattern=r"^\d{4}(-\d{2}){0,2}$", description="as stored, e.g. 1970-05-17"
+        default=None, pattern=r"^[0-9]{4}(-[0-9]{2}){0,2}$", description="as stored, e.g. 1970-05-17"
     )
     identifier: IdentifierSearch | None = None
     updated_after: AwareDatetime | None = Field(

@@ -201,7 +201,7 @@ def _names(pid: Segment, number: int) -> list[dict[str, Any]]:
 _NAME_USES: Final = {"L": "official", "D": "usual", "N": "nickname", "M": "maiden", "S": "anonymous"}
 
 
-_TIME_OF_DAY: Final = re.compile(r"(\d{2,6}(\.\d+)?)?([+-]\d{4})?")
+_TIME_OF_DAY: Final = re.compile(r"([0-9]{2,6}(\.[0-9]+)?)?([+-][0-9]{4})?")
 
 
 def _birth_date(pid: Segment, number: int) -> str:
