@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -378,3 +379,30 @@ async def test_a_cancelled_writer_leaves_no_lock(tmp_path: Path) -> None:
         async with database.read() as session:
             assert (await session.execute(text("SELECT count(*) FROM t"))).scalar_one() in {1, 2}
         await database.close()
+
+
+async def test_a_second_database_on_the_file_takes_no_lock_away(tmp_path: Path) -> None:
+    """Opening the file again in one process must not let another process throw the live WAL away."""
+    one, two = (Database(f"sqlite:///{tmp_path}", "locks", MetaData(), None) for _ in range(2))
+    await one.open()
+    async with one.write() as session:
+        await session.execute(text("CREATE TABLE t (n INTEGER)"))
+    await two.open()
+    await other_process(one.path, "count(*)")
+    async with one.write() as session:
+        await session.execute(text("INSERT INTO t VALUES (1), (2), (3)"))
+    assert await other_process(one.path, "count(*)") == "3"
+    await one.close()
+    await two.close()
+
+
+async def other_process(path: Path, what: str) -> str:
+    """Open the file, read from t, close it; in a process of its own."""
+    code = (
+        f"import sqlite3; c = sqlite3.connect({str(path)!r}); print(c.execute('select {what} from t').fetchone()[0]);"
+        " c.close()"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return out.decode().strip()

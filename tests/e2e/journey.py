@@ -73,7 +73,9 @@ def wait_for_full_runs(suite: Suite) -> None:
 
 def medical_record_number(patient: dict[str, Any]) -> str:
     record = patient.get("record", patient)
-    return next(row["value"] for row in record["identifiers"] if row["system"].startswith("urn:oid:1.2.840.114350"))
+    return str(
+        next(row["value"] for row in record["identifiers"] if row["system"].startswith("urn:oid:1.2.840.114350"))
+    )
 
 
 def adt_a08(number: str, family: str, control_id: str, time: str = "20261123101500") -> str:

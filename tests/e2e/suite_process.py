@@ -37,7 +37,7 @@ def free_port() -> int:
         return int(claimed.getsockname()[1])
 
 
-def eventually(check: Callable[[], T], *, within_s: float, every_s: float = 0.1) -> T:
+def eventually(check: Callable[[], T | None], *, within_s: float, every_s: float = 0.1) -> T:
     """The first truthy result of a check; fails with its last result when the time is over."""
     deadline = time.monotonic() + within_s
     while True:

@@ -8,6 +8,7 @@ takes row locks. "Gone" is one error for both, `database.unavailable`, and nothi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sqlite3
@@ -163,7 +164,10 @@ class Database:
 
     async def _open_sqlite(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, _FILE_MODE))
+        # Only when it is new: closing any descriptor of the file would drop the locks that this process holds on it
+        # (POSIX, fcntl), and another process would then take the live WAL for an abandoned one.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _FILE_MODE))
         migrating = _sqlite_engine(self._url, "BEGIN IMMEDIATE", ("foreign_keys=OFF",), poolclass=NullPool)
         await self._migrate(migrating)
         self._writer = _sqlite_engine(self._url, "BEGIN IMMEDIATE", ("foreign_keys=ON",), pool_size=1, max_overflow=0)
