@@ -4,6 +4,10 @@ import os
 
 from hypothesis import settings
 
+# Before anything is collected: pytest names test modules by their path, and for suite/tests would make up a package
+# `suite` of its own when the real one is not loaded yet.
+import suite  # noqa: F401
+
 pytest_plugins = ("infrastructure.fixtures", "infrastructure.loopback_only", "infrastructure.shards")
 
 # The same examples on every run and machine; no deadline, because two workers share two cores with a broker.

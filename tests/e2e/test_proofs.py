@@ -12,7 +12,12 @@ from e2e.journey import adt_a08, medical_record_number, send_hl7, wait_for_patie
 from e2e.suite_process import Suite, embedded_suite, eventually, separate_suite, wait_until_welcome
 from e2e.test_life import newest_name
 
-pytestmark = [pytest.mark.e2e, pytest.mark.proof]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.proof,
+    # The foreign HL7 client leaves its socket to the garbage collector when the peer dies under it.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 KILLS = 5
 SENDERS = 4
