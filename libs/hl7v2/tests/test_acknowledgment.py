@@ -66,3 +66,43 @@ def test_every_message_can_be_answered(rest: bytes) -> None:
     except hl7v2.ParseError:
         return
     assert answer(message)["MSA-1"] == "AA"
+
+
+@pytest.mark.parametrize("marks", ["^", "^~", "^~\\", "^~\\&", "^~\\&#", "*%?@"])
+def test_senders_with_few_delimiters_are_told_what_is_wrong(marks: str) -> None:
+    message = hl7v2.parse(f"MSH|{marks}|EPIC|DEMO|PS|HOME|2026||ADT|C1|P|2.5.1\rPID|1\r".encode())
+    reply = answer(message, "AR", hl7v2.Finding("MSH-9", "200", "error", "ADT^A01 & ~ \\ |", "", ""))
+    assert reply.segment_names() == ["MSH", "MSA", "ERR"]
+    assert (reply["MSA-2"], reply["ERR-3.1"], reply["ERR-8"][:3]) == ("C1", "200", "ADT")
+
+
+@pytest.mark.parametrize(
+    ("path", "new", "old"), [("PV1", "PV1^1", "PV1^1^"), ("OBX[3]", "OBX^3", "OBX^3^"), ("", "", "^^")]
+)
+def test_a_segment_or_the_whole_message_can_be_at_fault(path: str, new: str, old: str) -> None:
+    finding = hl7v2.Finding(path, "100", "error", "", "", "")
+    assert answer(sent("2.6"), "AE", finding)["ERR-2"] == new
+    assert answer(sent("2.4"), "AE", finding)["ERR-1"].startswith(f"{old}^100&")
+
+
+@pytest.mark.parametrize("declared", ["UNICODE", "8859/1", "EBCDIC"])
+def test_a_wrong_character_set_is_not_repeated(declared: str) -> None:
+    message = hl7v2.parse(f"MSH|^~\\&|ÉPIC|D|P|H|2026||ADT^A01|C1|P|2.5.1||||||{declared}\rPID|1\r".encode())
+    reply = answer(message)
+    assert (reply["MSH-5"], reply["MSH-18"], reply["MSA-1"]) == ("ÉPIC", "", "AA")
+
+
+def test_the_time_needs_a_zone() -> None:
+    with pytest.raises(ValueError, match="zone"):
+        hl7v2.acknowledge(sent(), "AA", now=NOW.replace(tzinfo=None), control_id="OURS1")
+
+
+FIELDS = st.lists(st.binary(max_size=12).map(lambda raw: raw.replace(b"|", b"")), min_size=10, max_size=18)
+
+
+@given(st.sampled_from(["^", "^~", "^~\\&", "*%?@"]), FIELDS)
+def test_whatever_the_header_holds_it_is_answered_with_errors(marks: str, fields: list[bytes]) -> None:
+    message = hl7v2.parse(b"|".join((b"MSH", marks.encode(), *fields)))
+    finding = hl7v2.Finding("MSH-9.1", "200", "error", "ADT^A01", "", "")
+    reply = answer(message, "AR", finding)
+    assert (reply["MSA-1"], reply.segment_names()) == ("AR", ["MSH", "MSA", "ERR"])

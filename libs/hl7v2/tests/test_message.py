@@ -195,3 +195,55 @@ def test_escape_and_back(value: str) -> None:
 )  # fmt: skip
 def test_escape_sequences(text: str, meaning: str) -> None:
     assert unescape(text) == meaning
+
+
+def test_formatting_as_plain_text() -> None:
+    assert unescape("a\\.sp3\\b\\.sk2\\c\\.in+4\\d") == "a\n\n\nb  cd"
+    assert unescape("\\.sp99999\\\\H5\\") == "\\.sp99999\\\\H5\\"
+    assert len(unescape("\\.sp9999\\")) == 100
+
+
+@pytest.mark.parametrize("value", ["a\rZZZ", "a\nZZZ", "a\x0bb", "a^b"])
+def test_without_an_escape_character_nothing_can_begin_a_segment(value: str) -> None:
+    written = hl7v2.parse(b"MSH|^~|A|B|C|D|2026||ADT^A08|C1|P|2.3\rPID|1\r")
+    with pytest.raises(ValueError, match="no escape character"):
+        written.set("PID-5", value)
+    assert written.segment_names() == ["MSH", "PID"]
+
+
+def test_a_second_header_is_numbered_as_the_first() -> None:
+    both = message(ADT + ADT.replace("|C1|", "|C2|"))
+    assert (both["MSH[2]-1"], both["MSH[2]-2"], both["MSH[2]-10"]) == ("|", "^~\\&", "C2")
+    both.set("MSH[2]-10", "C3")
+    assert bytes(both) == (ADT + ADT.replace("|C1|", "|C3|")).encode()
+    with pytest.raises(ValueError, match="MSH-1 and MSH-2"):
+        both.set("MSH[2]-2", "x")
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_a_header_of_two_fields_ends_at_its_line(end: str) -> None:
+    assert message(f"MSH|^~\\&{end}PID|1||9{end}")["PID-3"] == "9"
+
+
+PATHS = ("MSH-10", "MSH-18", "PID-3[2].1", "PID-5", "OBX-1", "OBX[2]-5", "ZPI-1", "PV1-1")
+
+
+@given(st.permutations(PATHS), st.booleans())
+def test_the_order_of_reading_does_not_matter(paths: list[str], listed_first: bool) -> None:
+    read = message()
+    if listed_first:
+        read.segment_names()
+    found = {path: read[path] for path in paths}
+    read.segments("OBX")
+    assert found == {path: read[path] for path in paths} == {path: message()[path] for path in paths}
+
+
+@given(st.lists(st.tuples(st.sampled_from(("PID-5.1", "PID-3[2].4.2", "OBX[2]-5", "ZPI-4")), TEXT), max_size=4))
+def test_edits_leave_everything_else(edits: list[tuple[str, str]]) -> None:
+    written = message()
+    for path, value in edits:
+        written.set(path, value)
+    touched = {path.split("-")[0] for path, _ in edits}
+    names = ["MSH", "EVN", "PID", "OBX[1]", "OBX[2]", "ZPI"]
+    pairs = zip(names, ADT.encode().split(b"\r"), bytes(written).split(b"\r"), strict=False)
+    assert all(old == new for name, old, new in pairs if name not in touched)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
+from time import perf_counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,3 +71,40 @@ def test_a_frame_over_the_cap_is_given_up_once_and_the_next_one_is_read() -> Non
 def test_exactly_the_cap_is_no_byte_too_many() -> None:
     assert Decoder(frame_bytes_max=5).receive_data(encode(b"12345")) == [Frame(b"12345")]
     assert Decoder(frame_bytes_max=5).receive_data(encode(b"123456")) == [FrameTooLarge(6)]
+
+
+def outline(events: Sequence[object]) -> tuple[list[object], int]:
+    """Events without what depends on the chunks, and how many bytes were junk."""
+    junk = sum(event.count for event in events if isinstance(event, JunkBeforeStart))
+    kept = [
+        FrameTooLarge if isinstance(event, FrameTooLarge) else event
+        for event in events
+        if not isinstance(event, JunkBeforeStart)
+    ]
+    return kept, junk
+
+
+HOSTILE = st.lists(st.sampled_from([b"\x0b", b"\x1c", b"\r", b"\x1c\r", b"ab", b"x" * 9]), max_size=40).map(b"".join)
+
+
+@given(HOSTILE, st.lists(st.integers(0, 10_000), max_size=20))
+def test_the_same_events_whatever_the_chunks(data: bytes, cuts: list[int]) -> None:
+    whole, pieces, single = (Decoder(frame_bytes_max=8) for _ in range(3))
+    at_once = whole.receive_data(data) + whole.receive_eof()
+    in_parts = [event for chunk in chunks(data, cuts) for event in pieces.receive_data(chunk)] + pieces.receive_eof()
+    by_byte = [event for byte in data for event in single.receive_data(bytes([byte]))] + single.receive_eof()
+    assert outline(at_once) == outline(in_parts) == outline(by_byte)
+
+
+@pytest.mark.parametrize("pattern", [b"\x0b", b"\x0bx", b"\x1c", b"\x0b\x1c", b"x", b"\x0b\x1c\r"])
+def test_a_hostile_stream_costs_no_more_than_its_length(pattern: bytes) -> None:
+    def cost(repeats: int) -> float:
+        data, took = b"\x0b" + pattern * repeats, []
+        for _ in range(3):
+            began = perf_counter()
+            Decoder().receive_data(data)
+            took.append(perf_counter() - began)
+        return min(took)
+
+    # Eight times as much: linear is 8, quadratic was 64 (and 80 kB of start blocks took seconds).
+    assert cost(32_000) < 30 * cost(4_000) + 0.01

@@ -54,3 +54,12 @@ def test_written_times_are_read_back(seconds: int) -> None:
     found = parse_timestamp(format_timestamp(instant), CHICAGO)
     assert found is not None
     assert found.instant == instant
+
+
+def test_an_instant_without_zone_is_not_written() -> None:
+    with pytest.raises(ValueError, match="zone"):
+        format_timestamp(datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None))
+
+
+def test_early_years_keep_four_digits() -> None:
+    assert format_timestamp(datetime(987, 1, 2, tzinfo=UTC)) == "09870102000000+0000"

@@ -11,7 +11,7 @@ from hl7v2 import charset
 from hl7v2.escape import DEFAULT, Delimiters, escape
 from hl7v2.message import Message
 from hl7v2.parser import parse
-from hl7v2.path import parse_path
+from hl7v2.path import location_parts
 
 CODES: Final = ("AA", "AE", "AR", "CA", "CE", "CR")
 _VERSION_DEFAULT: Final = "2.5.1"
@@ -37,8 +37,9 @@ _CONDITIONS: Final[dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about a message: where (a path, "" for the whole), an HL7 table 0357 code, what was expected.
+    """Something about a message: where, an HL7 table 0357 code, what was expected.
 
+    `path` is a path into the message, a segment (`PV1`, `OBX[2]`), or "" for the whole.
     `found` names a value's class, never the value; `severity` is error, warning or info.
     """
 
@@ -55,7 +56,8 @@ def acknowledge(
 ) -> Message:
     """The reply to a message: swapped applications, its version, processing id and character set, our own control id.
 
-    Raises ValueError for an acknowledgment code that HL7 table 0008 does not have.
+    Whatever the message is, it can be answered. Raises ValueError for what is ours: an acknowledgment code that HL7
+    table 0008 does not have, a finding's path that is none, `now` without a zone.
     """
     if code not in CODES:
         raise ValueError(f"not an acknowledgment code: {code!r}")
@@ -95,11 +97,14 @@ def _header(message: Message, version: str, now: datetime, control_id: str) -> l
     marks = message.delimiters
     header = ["MSH", marks.encoding_characters]
     header += [_raw(message, f"MSH-{field}") for field in (5, 6, 3, 4)]
-    header += [_instant(now), "", _message_type(message, version), escape(control_id, marks)]
+    header += [_instant(now), "", _message_type(message, version), _written(control_id, marks)]
     header += [_raw(message, "MSH-11"), _raw(message, "MSH-12") or version]
-    declared = _raw(message, "MSH-18")
-    if declared and charset.codec_of(declared.split(marks.repetition or "\0", 1)[0]) is not None:
-        header += ["", "", "", "", "", declared]
+    said = (marks.repetition or "").join(
+        _raw(message, f"MSH-18[{number}]") for number in range(1, message.repetitions("MSH-18") + 1)
+    )
+    codec = charset.declared(said.encode(), marks.marks[2]).codec
+    if codec is not None and message.codec.startswith(codec):  # else the reply's header would be wrong as well
+        header += ["", "", "", "", "", said]
     return header
 
 
@@ -120,31 +125,40 @@ def _errors(findings: Sequence[Finding], version: str, marks: Delimiters) -> lis
 
 def _error_segment(finding: Finding, marks: Delimiters) -> list[str]:
     """ERR of v2.5 and later: ERR-2 location (ERL), ERR-3 code (CWE), ERR-4 severity, ERR-8 what to do."""
-    condition = marks.component.join((finding.code, _CONDITIONS.get(finding.code, "Error"), "HL70357"))
+    location = _joined(location_parts(finding.path) if finding.path else [""], marks.component)
+    condition = _joined(_condition(finding), marks.component)
     severity = _SEVERITIES.get(finding.severity, "E")
-    return ["ERR", "", _location(finding.path, marks), condition, severity, "", "", "", escape(finding.expected, marks)]
+    return ["ERR", "", location, condition, severity, "", "", "", _written(finding.expected, marks)]
 
 
 def _error_location(finding: Finding, marks: Delimiters) -> str:
     """One repetition of ERR-1 before v2.5: segment, sequence, field, code (ELD)."""
-    place = parse_path(finding.path) if finding.path else None
-    parts = [place.segment, str(place.occurrence), str(place.field)] if place else ["", "", ""]
-    coded = marks.subcomponent.join((finding.code, _CONDITIONS.get(finding.code, "Error"), "HL70357"))
-    return marks.component.join((*parts, coded))
+    parts = [*(location_parts(finding.path) if finding.path else []), "", "", ""][:3]
+    return _joined([*parts, _joined(_condition(finding), marks.subcomponent)], marks.component)
 
 
-def _location(path: str, marks: Delimiters) -> str:
-    if not path:
-        return ""
-    place = parse_path(path)
-    parts = [place.segment, str(place.occurrence), str(place.field), str(place.repetition)]
-    parts += [str(part) for part in (place.component, place.subcomponent) if part is not None]
-    return marks.component.join(parts)
+def _condition(finding: Finding) -> list[str]:
+    return [finding.code, _CONDITIONS.get(finding.code, "Error"), "HL70357"]
+
+
+def _joined(parts: list[str], mark: str) -> str:
+    """Parts behind each other; the first alone where the sender declares no delimiter for them."""
+    return mark.join(parts) if mark else parts[0]
 
 
 def _raw(message: Message, path: str) -> str:
     return message.field(path).raw
 
 
+def _written(text: str, marks: Delimiters) -> str:
+    """Text of ours in the sender's encoding; where that has no escape character, what would need one is a space."""
+    if marks.escape:
+        return escape(text, marks)
+    apart = f"{marks.field}{marks.encoding_characters}"
+    return "".join(" " if character in apart or ord(character) < 0x20 else character for character in text)
+
+
 def _instant(now: datetime) -> str:
+    if now.tzinfo is None:
+        raise ValueError("an instant needs a zone")
     return now.astimezone(UTC).strftime("%Y%m%d%H%M%S+0000")

@@ -2,6 +2,7 @@ r"""Escape sequences in fields (HL7 v2.5.1 §2.7): \F\ \S\ \T\ \R\ \E\ \P\ \Xdd.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,12 @@ class Delimiters:
     escape: str = "\\"
     subcomponent: str = "&"
     truncation: str = ""
+    marks: tuple[bytes, bytes, bytes, bytes] = dataclasses.field(init=False, repr=False, compare=False)
+    """Field, component, repetition, subcomponent as bytes; they are ASCII. Empty: there is no such delimiter."""
+
+    def __post_init__(self) -> None:
+        texts = (self.field, self.component, self.repetition, self.subcomponent)
+        object.__setattr__(self, "marks", tuple(text.encode() for text in texts))
 
     @property
     def encoding_characters(self) -> str:
@@ -24,15 +31,34 @@ class Delimiters:
 
 
 DEFAULT: Final = Delimiters()
-# Formatting that has a meaning in plain text; highlighting (\H\ \N\) has none.
-_FORMATTING: Final = {".br": "\n", ".sp": "\n", ".ce": "\n", ".fi": "", ".nf": "", "H": "", "N": ""}
+# Highlighting has no meaning in plain text.
+_PLAIN: Final = {"H": "", "N": ""}
+# Formatting (§2.7.6) as plain text: what one of it is, and whether a number repeats it (`\.sp3\`).
+_FORMATTING: Final = {
+    ".br": ("\n", False), ".ce": ("\n", False), ".sp": ("\n", True), ".sk": (" ", True),
+    ".fi": ("", False), ".nf": ("", False), ".in": ("", False), ".ti": ("", False),
+}  # fmt: skip
+_REPEAT_MAX: Final = 100
 
 
-def unescape(text: str, delimiters: Delimiters = DEFAULT) -> str:
-    """The text that a field's text stands for; sequences that are unknown or do not end are kept as they are."""
+def unescape(text: str, delimiters: Delimiters = DEFAULT, codec: str = "utf-8") -> str:
+    """The text that a field's text stands for; sequences that are unknown or do not end are kept as they are.
+
+    `codec` is the message's, in which the bytes of `\\Xdd..\\` are meant.
+    """
+    return unescape_checked(text, delimiters, codec)[0]
+
+
+def unterminated(text: str, delimiters: Delimiters = DEFAULT) -> bool:
+    """Whether an escape sequence does not end."""
+    return not unescape_checked(text, delimiters, "utf-8")[1]
+
+
+def unescape_checked(text: str, delimiters: Delimiters, codec: str) -> tuple[str, bool]:
+    """`unescape`, and whether every escape sequence ends."""
     mark = delimiters.escape
     if not mark or mark not in text:
-        return text
+        return text, True
     parts: list[str] = []
     position = 0
     while True:
@@ -40,27 +66,26 @@ def unescape(text: str, delimiters: Delimiters = DEFAULT) -> str:
         end = text.find(mark, start + 1) if start >= 0 else -1
         if start < 0 or end < 0:
             parts.append(text[position:])
-            return "".join(parts)
-        meaning = _meaning(text[start + 1 : end], delimiters)
+            return "".join(parts), start < 0
+        sequence = text[start + 1 : end]
+        meaning = _meaning(sequence, delimiters, codec)
         parts.append(text[position:start])
-        if meaning is None:
-            parts.append(text[start:end])  # the closing mark may open the next sequence
-            position = end
-            if _closes(text[start + 1 : end]):
-                parts.append(mark)
-                position = end + 1
-        else:
+        if meaning is not None:
             parts.append(meaning)
             position = end + 1
-
-
-def unterminated(text: str, delimiters: Delimiters = DEFAULT) -> bool:
-    """Whether an escape sequence does not end."""
-    return bool(delimiters.escape) and text.count(delimiters.escape) % 2 == 1
+        elif _closes(sequence):
+            parts.append(text[start : end + 1])
+            position = end + 1
+        else:
+            parts.append(text[start:end])  # the closing mark may open the next sequence
+            position = end
 
 
 def escape(text: str, delimiters: Delimiters = DEFAULT) -> str:
-    """The text as it is written into a field; line ends become `\\.br\\`, other control characters `\\Xdd\\`."""
+    """The text as it is written into a field; line ends become `\\.br\\`, other control characters `\\Xdd\\`.
+
+    Raises ValueError where an escape is needed and the message declares no escape character.
+    """
     mark = delimiters.escape
     table = {
         delimiters.field: "F",
@@ -72,7 +97,7 @@ def escape(text: str, delimiters: Delimiters = DEFAULT) -> str:
     if delimiters.truncation:
         table[delimiters.truncation] = "P"
     if not mark:
-        if any(character in table for character in text if character):
+        if any(character in table or ord(character) < 0x20 for character in text):  # a line end would begin a segment
             raise ValueError("the message declares no escape character")
         return text
     written: list[str] = []
@@ -88,7 +113,7 @@ def escape(text: str, delimiters: Delimiters = DEFAULT) -> str:
     return "".join(written)
 
 
-def _meaning(sequence: str, delimiters: Delimiters) -> str | None:
+def _meaning(sequence: str, delimiters: Delimiters, codec: str) -> str | None:
     single = {
         "F": delimiters.field,
         "S": delimiters.component,
@@ -99,16 +124,38 @@ def _meaning(sequence: str, delimiters: Delimiters) -> str | None:
     }
     if sequence in single:
         return single[sequence]
-    name = sequence.rstrip("+-0123456789")
-    if name in _FORMATTING:
-        return _FORMATTING[name]
+    if sequence in _PLAIN:
+        return _PLAIN[sequence]
+    if sequence[:3] in _FORMATTING:
+        return _formatting(sequence)
     if sequence[:1] == "X" and len(sequence) > 1 and len(sequence) % 2:
         try:
-            raw = bytes.fromhex(sequence[1:])
+            return _text(bytes.fromhex(sequence[1:]), codec)
         except ValueError:
             return None
-        return raw.decode("utf-8", "replace") if not raw.isascii() else raw.decode("ascii")
     return None
+
+
+def _formatting(sequence: str) -> str | None:
+    written, repeats = _FORMATTING[sequence[:3]]
+    number = sequence[3:].lstrip("+-")
+    if not number:
+        return written
+    if not number.isdecimal() or len(number) > 4:
+        return None
+    return written * min(int(number), _REPEAT_MAX) if repeats else written
+
+
+def _text(raw: bytes, codec: str) -> str:
+    """Bytes of an escape sequence, in the message's codec; senders use UTF-8 and Latin-1 also where it is another."""
+    for one in (codec, "utf-8"):
+        if one.startswith("utf-16"):
+            continue
+        try:
+            return raw.decode(one)
+        except UnicodeDecodeError:
+            continue
+    return raw.decode("latin-1")
 
 
 def _closes(sequence: str) -> bool:

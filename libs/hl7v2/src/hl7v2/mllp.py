@@ -4,7 +4,9 @@ A frame is the start block 0x0B, the message, the end block 0x1C and a carriage 
 they come and gives named events; nothing that a peer can send makes it raise. Theory of operation: outside a frame
 everything up to a start block is junk; inside, everything up to the end block is the message. A start block inside a
 frame means that the end of the frame before was lost. A frame that grows over its limit is given up once, and its rest
-is skipped up to its end block.
+is skipped up to its end block. How far was looked for an end and for a start is remembered, also when a start block
+throws away what lies before it: a peer that sends nothing but start blocks costs no more than any other. Which events
+come (not how junk is counted out, nor the size of a frame that is too large) does not depend on the chunks.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ def encode(body: bytes) -> bytes:
 class Decoder:
     """Frames out of a byte stream; linear in the bytes, whatever the chunks. `frame_bytes_max` bounds its memory."""
 
-    __slots__ = ("_buffer", "_frame_bytes_max", "_inside", "_scanned", "_skipping")
+    __slots__ = ("_buffer", "_clean", "_end", "_frame_bytes_max", "_inside", "_scanned", "_skipping")
 
     def __init__(self, *, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
         if frame_bytes_max < 1:
@@ -73,7 +75,9 @@ class Decoder:
         self._buffer = bytearray()
         self._inside = False
         self._skipping = False
+        self._end = -1  # where the next end block was found, so that it is looked for once
         self._scanned = 0  # bytes of the buffer in which no end block can begin any more
+        self._clean = 0  # bytes of the buffer in which there is no start block
 
     @property
     def inside_frame(self) -> bool:
@@ -95,9 +99,8 @@ class Decoder:
             events.append(EndInsideFrame(len(self._buffer)))
         elif not self._inside and self._buffer:
             events.append(JunkBeforeStart(len(self._buffer)))
-        self._buffer.clear()
+        self._drop(len(self._buffer))
         self._inside = self._skipping = False
-        self._scanned = 0
         return events
 
     def _step(self, events: list[Event]) -> bool:
@@ -111,38 +114,47 @@ class Decoder:
         junk = len(self._buffer) if start < 0 else start
         if junk:
             events.append(JunkBeforeStart(junk))
-        del self._buffer[: junk + (start >= 0)]
+        self._drop(junk + (start >= 0))
         self._inside = start >= 0
-        self._scanned = 0
         return self._inside
 
     def _body(self, events: list[Event]) -> bool:
-        end = self._buffer.find(END, self._scanned)
-        limit = end if end >= 0 else len(self._buffer)
-        again = self._buffer.find(_START_BYTE, self._scanned, limit)
+        size = len(self._buffer)
+        if self._end < 0:
+            self._end = self._buffer.find(END, self._scanned)
+            if self._end < 0:
+                self._scanned = max(0, size - 1)  # the last byte may be the first half of an end block
+        limit = self._end if self._end >= 0 else size
+        again = self._buffer.find(_START_BYTE, self._clean, limit)
         if again >= 0:  # 0x0B is no character of a message: the end of this frame was lost
             if not self._skipping:
-                events.append(MissingEnd(again))
-            del self._buffer[: again + 1]
-            self._skipping, self._scanned = False, 0
+                events.append(MissingEnd(again) if again <= self._frame_bytes_max else FrameTooLarge(again))
+            self._drop(again + 1)
+            self._skipping = False
             return True
-        if end < 0:
+        self._clean = limit
+        if self._end < 0:
             return self._wait(events)
         if not self._skipping:
-            body = bytes(self._buffer[:end])
-            events.append(Frame(body) if end <= self._frame_bytes_max else FrameTooLarge(end))
-        del self._buffer[: end + len(END)]
+            within = limit <= self._frame_bytes_max
+            events.append(Frame(bytes(self._buffer[:limit])) if within else FrameTooLarge(limit))
+        self._drop(limit + len(END))
         self._inside = self._skipping = False
-        self._scanned = 0
         return True
 
     def _wait(self, events: list[Event]) -> bool:
-        """No end block yet: remember how far was looked, and give up a frame that is too large."""
+        """No end block yet: give up a frame that is too large."""
         size = len(self._buffer)
         if size > self._frame_bytes_max + 1 and not self._skipping:
             events.append(FrameTooLarge(size))
             self._skipping = True
-        if self._skipping:  # keep only what may be the first half of an end block
-            del self._buffer[: max(0, size - 1)]
-        self._scanned = max(0, len(self._buffer) - 1)
+        if self._skipping:
+            self._drop(max(0, size - 1))
         return False
+
+    def _drop(self, count: int) -> None:
+        """Throw away the first bytes; what is known about the others stays known."""
+        del self._buffer[:count]
+        self._end = max(-1, self._end - count)
+        self._scanned = max(0, self._scanned - count)
+        self._clean = max(0, self._clean - count)

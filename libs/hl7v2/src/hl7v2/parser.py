@@ -6,17 +6,19 @@ tolerance off, the deviation is a ParseError.
 
 from __future__ import annotations
 
-import re
+from functools import lru_cache
 from typing import Final
 
 from hl7v2 import charset
 from hl7v2.escape import Delimiters
 from hl7v2.message import Message
 
-_BOMS: Final = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-_SEGMENT_END: Final = re.compile(rb"\r\n|\r|\n")
+_BOMS: Final = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+_STARTS: Final = (*_BOMS, *charset.UTF_16_STARTS)
 _HEADER_BYTES_MIN: Final = 8
-_CHARSET_FIELD: Final = 17  # MSH-18, counted after the name
+_DECLARATION_BYTES_MAX: Final = 10
+"""`MSH`, the separator, at most five encoding characters, the separator again."""
+_CHARSET_FIELD: Final = 18
 
 
 class ParseError(ValueError):
@@ -32,27 +34,35 @@ def parse(
 ) -> Message:
     """The message of these bytes. Raises ParseError when there is no usable MSH; nothing else, whatever the bytes."""
     tolerated: list[str] = []
-    codec: str | None = None
-    body = data
-    for mark, named in _BOMS:
-        if data.startswith(mark):
+    body, mark, codec = data, b"", None
+    if data.startswith(_STARTS):
+        mark, codec = _start(data)
+        if mark:
             tolerated.append(_tolerate("byte-order-mark", byte_order_mark))
-            codec = named
-            body = data if named == "utf-16" else data[len(mark) :]
-    if not body:
-        raise ParseError("empty")
-    if codec is None and body.startswith(charset.UTF_16_STARTS):
-        codec = "utf-16-le" if body.startswith(charset.UTF_16_STARTS[0]) else "utf-16-be"
-    if codec is not None and not charset.transparent(codec):
-        body = body.decode(codec, "replace").encode()
-    delimiters = _delimiters(body)
-    if codec is None:
-        codec, notes = charset.choose(body, _declared(body, delimiters))
-        tolerated += notes
+            body = data[len(mark) :]
         if not charset.transparent(codec):
             body = body.decode(codec, "replace").encode()
-    segments, ends = _segments(body, tolerated, line_feeds=line_feeds, missing_final_cr=missing_final_cr)
-    return Message(data, segments, ends, delimiters, codec, tolerated)
+    delimiters = _delimiters(body)
+    header = _header(body, delimiters.marks[0])
+    value = header[_CHARSET_FIELD] if len(header) > _CHARSET_FIELD else b""
+    declared = charset.declared(value, delimiters.marks[2])
+    if codec is None:
+        codec, note = charset.choose(body, declared)
+        if not charset.transparent(codec):
+            body = body.decode(codec).encode()
+            header = _header(body, delimiters.marks[0])
+    else:
+        note = charset.note_on(codec, declared)
+        if not charset.decodes(data[len(mark) :], codec):
+            note = charset.CONTRADICTED
+    if note is not None:
+        tolerated.append(note)
+    separated = b"\n" in body
+    if separated:
+        tolerated.append(_tolerate("line-feeds", line_feeds))
+    if not body.endswith((b"\r", b"\n")):
+        tolerated.append(_tolerate("missing-final-cr", missing_final_cr))
+    return Message(data, mark, body, delimiters, codec, tolerated, header=header, line_feeds=separated)
 
 
 def _tolerate(name: str, allowed: bool) -> str:
@@ -61,54 +71,46 @@ def _tolerate(name: str, allowed: bool) -> str:
     return name
 
 
+def _start(data: bytes) -> tuple[bytes, str]:
+    """(byte order mark or nothing, codec) of bytes that begin with one or the other of `_STARTS`."""
+    for mark, codec in _BOMS.items():
+        if data.startswith(mark):
+            return mark, codec
+    return b"", charset.UTF_16_STARTS[data[:6]]
+
+
 def _delimiters(body: bytes) -> Delimiters:
-    if not body.startswith(b"MSH"):
+    if not body:
+        raise ParseError("empty")
+    return _declaration(body[:_DECLARATION_BYTES_MAX])
+
+
+@lru_cache(maxsize=256)
+def _declaration(start: bytes) -> Delimiters:
+    """What the first bytes of a message declare: MSH-1 and MSH-2, up to the next separator or the segment's end."""
+    if not start.startswith(b"MSH"):
         raise ParseError("no-msh")
-    if len(body) < _HEADER_BYTES_MIN:
+    if len(start) < _HEADER_BYTES_MIN:
         raise ParseError("short-msh")
-    field = chr(body[3])
-    end = body.find(body[3:4], 4)
-    encoding = body[4 : end if end >= 0 else None].split(b"\r", 1)[0]
-    if end < 0 or not 1 <= len(encoding) <= 5 or not encoding.isascii():
+    ends = [end for mark in (start[3:4], b"\r", b"\n") if (end := start.find(mark, 4)) >= 0]
+    written = start[3 : min(ends)] if ends else b""
+    if len(written) < 2 or not written.isascii():
         raise ParseError("bad-delimiters")
-    # v2.1 and lazy senders leave out what they do not use: then there is no such delimiter.
-    component, repetition, mark, subcomponent, truncation = (*encoding.decode(), "", "", "", "", "")[:5]
-    chosen = [field, *encoding.decode()]
+    chosen = written.decode()
     if len(set(chosen)) != len(chosen) or any(one.isalnum() or one.isspace() or one == '"' for one in chosen):
         raise ParseError("bad-delimiters")
-    if not field.isascii() or not field.isprintable():
+    if not chosen[0].isprintable():
         raise ParseError("bad-delimiters")
-    return Delimiters(field, component, repetition, mark, subcomponent, truncation)
+    # v2.1 and lazy senders leave out what they do not use: then there is no such delimiter.
+    return Delimiters(*(*chosen, "", "", "", "", "")[:6])
 
 
-def _declared(body: bytes, delimiters: Delimiters) -> str:
-    header = _SEGMENT_END.split(body[:4096], maxsplit=1)[0]
-    fields = header.split(delimiters.field.encode(), _CHARSET_FIELD + 1)
-    if len(fields) <= _CHARSET_FIELD:
-        return ""
-    value = fields[_CHARSET_FIELD].decode("ascii", "replace")
-    return value.split(delimiters.repetition, 1)[0] if delimiters.repetition else value
-
-
-def _segments(
-    body: bytes, tolerated: list[str], *, line_feeds: bool, missing_final_cr: bool
-) -> tuple[list[bytes], list[bytes] | None]:
-    """Segments and, where they do not all end in one CR, their ends."""
-    if b"\n" not in body:
-        segments = body.split(b"\r")
-        if segments[-1]:
-            tolerated.append(_tolerate("missing-final-cr", missing_final_cr))
-            return segments, [b"\r"] * (len(segments) - 1) + [b""]
-        segments.pop()
-        return segments, None
-    tolerated.append(_tolerate("line-feeds", line_feeds))
-    segments, ends, position = [], [], 0
-    for match in _SEGMENT_END.finditer(body):
-        segments.append(body[position : match.start()])
-        ends.append(match.group())
-        position = match.end()
-    if position < len(body):
-        tolerated.append(_tolerate("missing-final-cr", missing_final_cr))
-        segments.append(body[position:])
-        ends.append(b"")
-    return segments, ends
+def _header(body: bytes, mark: bytes) -> list[bytes]:
+    """MSH in its fields, each at its number: MSH-1 is the separator itself."""
+    end = body.find(b"\r")
+    header = body if end < 0 else body[:end]
+    if b"\n" in header:
+        header = header[: header.index(b"\n")]
+    fields = header.split(mark)
+    fields.insert(1, mark)
+    return fields

@@ -11,6 +11,7 @@ _PATH: Final = re.compile(
     r"(?P<segment>[A-Z][A-Z0-9]{2})(?:\[(?P<occurrence>[1-9][0-9]{0,5})\])?-(?P<field>[1-9][0-9]{0,3})"
     r"(?:\[(?P<repetition>[1-9][0-9]{0,5})\])?(?:\.(?P<component>[1-9][0-9]{0,3})(?:\.(?P<subcomponent>[1-9][0-9]{0,3}))?)?"
 )
+_SEGMENT: Final = re.compile(r"(?P<segment>[A-Z][A-Z0-9]{2})(?:\[(?P<occurrence>[1-9][0-9]{0,5})\])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +41,12 @@ def parse_path(text: str) -> Path:
         int(parts["component"]) if parts["component"] else None,
         int(parts["subcomponent"]) if parts["subcomponent"] else None,
     )
+
+
+def location_parts(text: str) -> list[str]:
+    """What an error location (ERL) says of a path or of a segment alone; raises ValueError when it is neither."""
+    if match := _SEGMENT.fullmatch(text):
+        return [match["segment"], match["occurrence"] or "1"]
+    place = parse_path(text)
+    parts = [place.segment, str(place.occurrence), str(place.field), str(place.repetition)]
+    return parts + [str(part) for part in (place.component, place.subcomponent) if part is not None]

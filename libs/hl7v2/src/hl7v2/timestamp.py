@@ -53,8 +53,11 @@ def parse_timestamp(text: str, zone: tzinfo) -> Timestamp | None:
 
 
 def format_timestamp(instant: datetime) -> str:
-    """`YYYYMMDDHHMMSS+ZZZZ` of an aware datetime."""
-    return instant.strftime("%Y%m%d%H%M%S%z")
+    """`YYYYMMDDHHMMSS+ZZZZ` of an aware datetime. Raises ValueError for one without a zone."""
+    offset = instant.strftime("%z")[:5]
+    if not offset:
+        raise ValueError("an instant needs a zone")
+    return f"{instant.year:04}{instant:%m%d%H%M%S}{offset}"
 
 
 def _zone(offset: str) -> timezone:
