@@ -34,7 +34,7 @@ from common.runtime.keyring import StaticKeyRing
 from common.runtime.runtime import Runtime
 from common.runtime.system import SystemClock, SystemIds
 from common.testing import TENANT, make_test_runtime, running
-from hl7_gateway.adapters.memory_store import MemoryStore
+from hl7_gateway.adapters.memory_intake import MemoryIntake
 from hl7_gateway.adapters.mllp_listener import ListenerLimits, MllpListener
 from hl7_gateway.core.connection import Limits
 from hl7_gateway.core.senders import SenderTable, sender_table
@@ -150,9 +150,16 @@ class FakeJournal:
 
     def __init__(self) -> None:
         self.exchanges: list[Any] = []
+        self.answers: dict[str, Any] = {}
 
-    def begin(self, _: Any) -> Any:
+    def begin(self, _: Any, __: Any) -> Any:
         return SimpleNamespace(traceparent="")
+
+    def answered(self, message_id: str, how: Any) -> None:
+        self.answers[message_id] = how
+
+    def answer_of(self, message_id: str) -> Any:
+        return self.answers.pop(message_id, None)
 
     def end(self, _: Any, exchange: Any) -> None:
         self.exchanges.append(exchange)
@@ -251,7 +258,7 @@ def running_gateway() -> Running:
     @asynccontextmanager
     async def on_a_fake(store: Any = None, *, integrations: Any = None, **limits: Any) -> AsyncIterator[Gateway]:
         known = [_integration()] if integrations is None else integrations
-        gateway = Gateway(store or MemoryStore(), FakeSenders(*known), limits)
+        gateway = Gateway(store or MemoryIntake(), FakeSenders(*known), limits)
         committing = asyncio.create_task(gateway.committer.run())
         await gateway.listener.start()
         try:
@@ -277,8 +284,8 @@ def message() -> Callable[..., bytes]:
 
 
 @pytest.fixture
-def memory_store() -> MemoryStore:
-    return MemoryStore()
+def memory_intake() -> MemoryIntake:
+    return MemoryIntake()
 
 
 @pytest.fixture

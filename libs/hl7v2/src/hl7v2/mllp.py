@@ -63,6 +63,17 @@ def encode(body: bytes) -> bytes:
     return START + body + END
 
 
+def is_one_frame(data: bytes, frame_bytes_max: int) -> bool:
+    """Whether these bytes are one whole frame and nothing else, which needs no decoder that is between two frames."""
+    return (
+        data.startswith(START)
+        and data.endswith(END)
+        and data.find(END) == len(data) - 2
+        and data.find(START, 1) < 0
+        and len(data) - 3 <= frame_bytes_max
+    )
+
+
 class Decoder:
     """Frames out of a byte stream; linear in the bytes, whatever the chunks. `frame_bytes_max` bounds its memory."""
 

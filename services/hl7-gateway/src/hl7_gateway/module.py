@@ -14,13 +14,17 @@ from common.runtime.runtime import Runtime
 from common.runtime.settings import load
 from hl7_gateway.access import ACCESS
 from hl7_gateway.adapters.channels import DirectorySenders
+from hl7_gateway.adapters.intake_tables import IntakeBase
 from hl7_gateway.adapters.journal import TelemetryJournal
 from hl7_gateway.adapters.message_store import SqlMessageStore
 from hl7_gateway.adapters.mllp_listener import ListenerLimits, MllpListener
+from hl7_gateway.adapters.postgres_intake import PostgresIntake
+from hl7_gateway.adapters.sqlite_intake import SqliteIntake
 from hl7_gateway.adapters.tables import Base
 from hl7_gateway.api import router
 from hl7_gateway.core.connection import Limits
 from hl7_gateway.settings import Hl7GatewaySettings
+from hl7_gateway.use_cases.catalogue_messages import Cataloguer
 from hl7_gateway.use_cases.commit_messages import Committer
 from hl7_gateway.use_cases.forget_seen import forget_seen
 from hl7_gateway.use_cases.receive_message import ReceiveMessage
@@ -31,9 +35,10 @@ def build(runtime: Runtime) -> Module:
     settings = load(Hl7GatewaySettings)
     clock, ids = runtime.clock, runtime.ids
     database = runtime.database("hl7-gateway", Base.metadata, Path(__file__).parent / "migrations")
-    store = SqlMessageStore(database, runtime.keyring, clock, ids, runtime.source("hl7-gateway"))
+    intake = _intake(runtime)
+    store = SqlMessageStore(database, intake, runtime.keyring, clock, ids, runtime.source("hl7-gateway"))
     committer = Committer(
-        store,
+        intake,
         runtime.keyring,
         clock,
         batch_messages_max=settings.batch_messages_max,
@@ -43,27 +48,38 @@ def build(runtime: Runtime) -> Module:
     journal = TelemetryJournal(
         runtime.telemetry, runtime.exchanges, f"mllp://{settings.listen_host}:{settings.listen_port}"
     )
-    receiver = ReceiveMessage(DirectorySenders(runtime.directory), committer, journal, clock, ids)
+    senders = DirectorySenders(runtime.directory)
+    receiver = ReceiveMessage(senders, committer, journal, clock, ids)
+    cataloguer = Cataloguer(intake, store, runtime.keyring, senders, journal, clock, lambda: committer.loaded)
+    committer.stored = cataloguer.stored
     listener = MllpListener(settings.listen_host, settings.listen_port, receiver, clock, _limits(settings))
     leases = Leases(database, clock, ids)
     committing: list[asyncio.Task[None]] = []
 
     async def forget() -> None:
         """Prune what recognises old messages, on one replica."""
-        await leases.run_while_held("hl7.forget-seen", lambda: forget_seen(store, settings.duplicate_window_s))
+        await leases.run_while_held("hl7.forget-seen", lambda: forget_seen(intake, settings.duplicate_window_s))
+
+    async def catalogue() -> None:
+        """Catalogue on one replica, so that messages are told of in order."""
+        await leases.run_while_held("hl7.catalogue", cataloguer.run)
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
+        await intake.open()
         committing[:] = [asyncio.create_task(committer.run(), name="hl7-commits")]
-        async with background("hl7-gateway", forget):
-            try:
-                await listener.start()
-                journal.endpoint = f"mllp://{listener.host}:{listener.port}"
-                yield
-            finally:
-                await listener.stop(settings.stop_timeout_s)
-                committer.stop()  # nobody hears of these any more, but what was read is kept
-                await asyncio.gather(*committing, return_exceptions=True)
+        try:
+            async with background("hl7-gateway", forget, catalogue):
+                try:
+                    await listener.start()
+                    journal.endpoint = f"mllp://{listener.host}:{listener.port}"
+                    yield
+                finally:
+                    await listener.stop(settings.stop_timeout_s)
+                    committer.stop()  # nobody hears of these any more, but what was read is kept
+                    await asyncio.gather(*committing, return_exceptions=True)
+        finally:
+            await intake.close()
 
     async def ready() -> list[str]:
         stopped = [] if listener.listening else ["listener.stopped"]
@@ -72,13 +88,21 @@ def build(runtime: Runtime) -> Module:
     return Module(
         name="hl7-gateway",
         prefix="/hl7",
-        router=router(store, runtime.keyring, runtime.directory.all, [listener]),
+        router=router(store, runtime.keyring, runtime.directory.all, [listener], cataloguer),
         access=ACCESS,
         database=database,
         lifespan=lifespan,
         stream_topics=("ps.hl7.received.v1", "ps.hl7.rejected.v1"),
         ready=ready,
     )
+
+
+def _intake(runtime: Runtime) -> SqliteIntake | PostgresIntake:
+    migrations = Path(__file__).parent / "migrations" / "intake"
+    database = runtime.database("hl7-intake", IntakeBase.metadata, migrations)
+    if database.dialect == "sqlite":
+        return SqliteIntake(database.path, runtime.clock)
+    return PostgresIntake(database, runtime.clock)
 
 
 def _limits(settings: Hl7GatewaySettings) -> ListenerLimits:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from common.models.paging import Page
 from common.runtime.authentication import Caller
-from hl7_gateway.core.message import Header, NewMessage, Receipt, StoredMessage
+from hl7_gateway.core.message import Header, NewMessage, Receipt, StoredMessage, TakenMessage
 from hl7_gateway.core.senders import InboundChannel, SenderTable
 
 
@@ -33,16 +33,35 @@ class KeySource(Protocol):
         """Raises SuiteError `tenant.not-found` or `keys.unavailable`."""
 
 
-class MessageStore(Protocol):
-    """Where messages are kept before they are acknowledged."""
+class Intake(Protocol):
+    """Where messages are kept before they are acknowledged; what they say is catalogued afterwards."""
 
-    async def save(self, messages: Sequence[NewMessage]) -> Mapping[str, Receipt]:
-        """Store messages, what recognises them again, and their events, in one durable transaction.
+    def save(self, messages: Sequence[TakenMessage]) -> Awaitable[Mapping[str, Receipt]]:
+        """Store messages, and what recognises them again, in one durable transaction, which begins with the call.
 
-        Returns, by message id, the receipt of the first for those that are repetitions (of a stored message or of an
+        Gives, by message id, the receipt of the first for those that are repetitions (of a stored message or of an
         earlier one of the same call): of them nothing is stored. Raises SuiteError `database.unavailable`, then
         nothing may be acknowledged; another error when a message cannot be stored at all.
         """
+
+    async def waiting(self, limit: int) -> Sequence[WaitingMessage]:
+        """Stored messages that are not catalogued, the oldest ones, in the order they were stored."""
+
+    async def catalogued(self, sequences: Sequence[int]) -> None:
+        """The messages that `waiting` gave last wait no more."""
+
+    async def bodies(self, sequences: Sequence[int]) -> Mapping[int, bytes]:
+        """The sealed bodies that are still kept, by sequence."""
+
+    async def forget_seen(self, window_s: float) -> int:
+        """Delete what recognises messages older than the window, in small transactions; returns how many."""
+
+
+class Catalogue(Protocol):
+    """Where what stored messages say is kept, to be found by."""
+
+    async def add(self, messages: Sequence[NewMessage]) -> None:
+        """Add messages with their events, in one transaction; those that are there already stay as they are."""
 
 
 class MessageBook(Protocol):
@@ -62,6 +81,20 @@ class MessageBook(Protocol):
 
         Raises SuiteError `request.too-large` when they are too much for one answer.
         """
+
+
+class WaitingMessage(NamedTuple):
+    """A stored message that is not catalogued yet; fields as of `TakenMessage`."""
+
+    sequence: int
+    id: str
+    tenant: str
+    integration_id: str
+    channel: str
+    peer: str
+    received_ms: int
+    rejection: str
+    sealed_body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +121,17 @@ class Trace(Protocol):
 class Journal(Protocol):
     """Traces, exchange records and counts of messages; never fails, never blocks."""
 
-    def begin(self, header: Header) -> Trace:
+    def begin(self, header: Header, at: datetime) -> Trace:
         """A span in the trace that both ends derive from the header (MSH-3, MSH-4, MSH-7, MSH-10)."""
 
     def end(self, trace: Trace | None, exchange: HeldExchange) -> None:
         """The message was answered."""
+
+    def answered(self, message_id: str, how: Answered) -> None:
+        """Keep how a stored message was answered until its exchange is told."""
+
+    def answer_of(self, message_id: str) -> Answered | None:
+        """How it was answered, told once; None when that is not known (it was stored before this process began)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +146,14 @@ class HeldExchange:
     codes: tuple[str, ...]
     error_code: str | None
     request_bytes: int
+    response_bytes: int
+
+
+class Answered(NamedTuple):
+    """How a message was answered: milliseconds since its last byte, MSA-1 of the acknowledgements, their size."""
+
+    duration_ms: float
+    codes: tuple[str, ...]
     response_bytes: int
 
 

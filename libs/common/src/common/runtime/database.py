@@ -131,6 +131,16 @@ class Database:
                 session.info[_DATABASE] = self
                 yield session
 
+    @asynccontextmanager
+    async def driver_connection(self) -> AsyncIterator[Any]:
+        """PostgreSQL: the driver's own connection (asyncpg) out of the pool; a statement is a transaction of its own.
+
+        For the few statements whose speed is a feature. Raises SuiteError `database.unavailable`.
+        """
+        with _gone_is_unavailable():
+            async with _opened(self._writer).connect() as connection:
+                yield (await connection.get_raw_connection()).driver_connection
+
     def after_commit(self, session: AsyncSession, callback: Callable[[], None]) -> None:
         """Call it once the transaction of this session (of `write()`) has committed; never when it rolls back."""
         session.info[_AFTER_COMMIT].append(callback)

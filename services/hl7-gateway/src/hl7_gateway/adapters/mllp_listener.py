@@ -18,7 +18,8 @@ from typing import Any, Final, Protocol, cast
 
 from common.models.clock import Clock
 from common.models.errors import SuiteError
-from hl7_gateway.core.connection import Body, Connection, Cut, Event, Limits, Outside, Received, State, TooLarge
+from hl7_gateway.core.connection import Connection, Cut, Event, Limits, Outside, Received, State, TooLarge
+from hl7v2 import mllp
 
 BACKLOG: Final = 512
 SWEEP_S_MAX: Final = 1.0
@@ -256,9 +257,9 @@ class _Protocol(asyncio.Protocol):
 
     def _take(self, received: Received) -> None:
         counters = self._listener.counters
-        if isinstance(received, Body):
+        if isinstance(received, mllp.Frame):
             counters.frames += 1
-            self._listener.receiver.receive(received.data, self._peer, self._slot())
+            self._listener.receiver.receive(received.body, self._peer, self._slot())
         elif isinstance(received, TooLarge):
             counters.frames_too_large += 1
             self._listener.receiver.too_large(received.size_bytes, self._slot())

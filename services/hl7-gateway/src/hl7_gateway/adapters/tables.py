@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Index, LargeBinary, text
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, text
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
@@ -19,7 +19,10 @@ class Base(SQLModel, registry=registry()):
 
 
 class MessageRow(Base, table=True):
-    """One message: its header, what became of it, and its sealed body. Ids sort by time, so they order every search."""
+    """One message: its header and what became of it. Ids sort by time, so they order every search.
+
+    `sequence` is the place of its body in the intake; one that was stored before there was an intake has it here.
+    """
 
     __tablename__ = "message"
     __table_args__ = (
@@ -52,15 +55,4 @@ class MessageRow(Base, table=True):
     size_bytes: int
     findings: list[Any] = Field(sa_column=Column(JsonText, nullable=False))
     sealed_body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-
-
-class SeenRow(Base, table=True):
-    """By what a message is recognised when it comes again, for a time; the first one's receipt."""
-
-    __tablename__ = "seen"
-    __table_args__ = (Index("seen_by_time", "received_at"),)
-
-    duplicate_key: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
-    message_id: str
-    received_at: datetime = Field(sa_column=Column(UtcInstant, nullable=False))
-    state: str
+    sequence: int | None = Field(sa_column=Column(BigInteger, nullable=True))

@@ -112,13 +112,6 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
-    """A whole message, to be answered."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class TooLarge:
     """A frame over the cap, to be answered with a rejection; then the connection ends."""
 
@@ -137,7 +130,8 @@ class Cut:
     """A frame that did not end: another one began inside it, or the peer went away. Nothing was acknowledged."""
 
 
-Received = Body | TooLarge | Outside | Cut
+Received = mllp.Frame | TooLarge | Outside | Cut
+"""`mllp.Frame` is a whole message, to be answered."""
 
 
 class Connection:
@@ -164,12 +158,17 @@ class Connection:
         found: list[Received] = []
         if not self.reading:
             return found
+        if self.state is State.IDLE and mllp.is_one_frame(data, self._limits.frame_bytes_max):
+            # Nearly always: a peer that waits for its answer sends one frame at a time. Same outcome as below.
+            self._progress_at = now
+            self.owed += 1
+            return [mllp.Frame(data[1:-2])]
         for event in self._decoder.receive_data(data):
             if isinstance(event, mllp.Frame):
                 self._happened(Event.FRAME_ENDED)
                 self._progress_at = now
                 self.owed += 1
-                found.append(Body(event.body))
+                found.append(event)
             elif isinstance(event, mllp.FrameTooLarge):
                 self._happened(Event.FRAME_TOO_LARGE)
                 self.owed += 1

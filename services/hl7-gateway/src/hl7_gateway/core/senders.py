@@ -42,6 +42,8 @@ class SenderTable:
 
     rows: Mapping[Sender, tuple[InboundChannel, ...]] = field(default_factory=dict)
     tenants: frozenset[str] = frozenset()
+    systems: Mapping[str, tuple[IdentifierSystem, ...]] = field(default_factory=dict)
+    """Identifier systems by integration."""
 
     def resolve(self, application: str, facility: str) -> InboundChannel | str:
         """The channel, or the error code: `hl7.sender-unknown` or `hl7.sender-ambiguous`."""
@@ -67,7 +69,8 @@ def sender_table(integrations: Iterable[Integration]) -> SenderTable:
     """The table of every hl7v2-in channel of integrations that are active or paused."""
     rows: dict[Sender, list[InboundChannel]] = {}
     tenants: set[str] = set()
-    for integration in sorted(integrations, key=lambda one: one.id):
+    known = sorted(integrations, key=lambda one: one.id)
+    for integration in known:
         if integration.state not in _LISTENING:
             continue
         for name in sorted(integration.channels):
@@ -78,7 +81,8 @@ def sender_table(integrations: Iterable[Integration]) -> SenderTable:
             tenants.add(integration.tenant)
             for sender in _senders(channel):
                 rows.setdefault(sender, []).append(destination)
-    return SenderTable({sender: tuple(found) for sender, found in rows.items()}, frozenset(tenants))
+    systems = {integration.id: tuple(integration.identifier_systems) for integration in known}
+    return SenderTable({sender: tuple(found) for sender, found in rows.items()}, frozenset(tenants), systems)
 
 
 def _senders(channel: Channel) -> list[Sender]:

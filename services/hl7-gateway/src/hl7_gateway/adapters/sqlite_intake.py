@@ -1,0 +1,260 @@
+"""The intake on SQLite: one connection and one thread of its own, one hop and one sync per group commit.
+
+SQLAlchemy and the asynchronous driver would cross between threads a dozen times for a transaction of three statements,
+which takes longer than the transaction; so this speaks to the standard library's sqlite3 itself. Errors are the same:
+`database.unavailable` when the file is away, full or locked.
+
+Theory of operation. One process owns the file, so commits are in the order of `sequence`, and how far the catalogue
+has come is one number. A commit only appends to `body`. The keys that recognise messages would go to as many places of
+an index as there are messages; they are kept in memory, beside the bodies they were stored with, until the messages
+are catalogued, and then written many at a time. After a crash they are read again from the bodies behind that number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import chain, islice, takewhile
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+from common.models.clock import Clock
+from common.models.errors import SuiteError
+from common.runtime.database import BUSY_TIMEOUT_MS
+from hl7_gateway.core.message import Receipt, TakenMessage, instant_of, milliseconds_of
+from hl7_gateway.ports import WaitingMessage
+
+SEEN_ROWS_MAX: Final = 2_000
+PREPARED_STATEMENTS_MAX: Final = 256
+BATCH_MESSAGES_MAX: Final = 3_000
+"""What one statement can hold: ten of SQLite's 32,766 variables a message."""
+RECENT_KEYS_MAX: Final = 100_000
+"""Keys in memory; of more, the oldest are written with the next commits."""
+SPILLED_KEYS_MAX: Final = 512
+CATALOGUED, REMEMBERED = "catalogued", "remembered"
+
+_COLUMNS: Final = "id, tenant, integration_id, channel, peer, received_ms, rejection, sealed_body, duplicate_key"
+_STORE: Final = f"INSERT INTO body (sequence, {_COLUMNS}) VALUES "  # noqa: S608 - constants
+_MARKS: Final = "(" + ", ".join("?" * (_COLUMNS.count(",") + 2)) + ")"
+_RECENT: Final = "SELECT duplicate_key, id, received_ms, sequence FROM body WHERE sequence > ? ORDER BY sequence"
+_RECOGNISE: Final = "SELECT duplicate_key, message_id, received_ms FROM seen WHERE duplicate_key IN "
+_REMEMBER: Final = "INSERT OR IGNORE INTO seen (duplicate_key, message_id, received_ms, sequence) VALUES (?, ?, ?, ?)"
+_FORGET: Final = "DELETE FROM seen WHERE received_ms < ? AND sequence < (SELECT min(sequence) + ? FROM seen)"
+_WAITING: Final = (
+    "SELECT sequence, id, tenant, integration_id, channel, peer, received_ms, rejection, sealed_body FROM body"
+    " WHERE sequence > ? ORDER BY sequence LIMIT ?"
+)
+_ADVANCE: Final = (
+    "INSERT INTO progress (name, sequence) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET sequence = excluded.sequence"
+)
+T = TypeVar("T")
+
+
+class SqliteIntake:
+    """`Intake`. `path` is a migrated database file that no other process opens."""
+
+    def __init__(self, path: Path, clock: Clock, *, recent_keys_max: int = RECENT_KEYS_MAX) -> None:
+        self._path = path
+        self._clock = clock
+        self._recent_keys_max = recent_keys_max
+        self._executor: ThreadPoolExecutor | None = None
+        # Below: of the one thread.
+        self._connection: sqlite3.Connection | None = None
+        self._last = 0
+        self._recent: dict[bytes, _Recent] = {}
+        self._remembered = 0
+        self._catalogued = 0
+
+    async def open(self) -> None:
+        """Raises SuiteError `database.unavailable`."""
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="hl7-intake")
+        await self._run(lambda _: None)
+
+    async def close(self) -> None:
+        """Finish the transaction in hand."""
+        if self._executor is None:
+            return
+        executor, self._executor = self._executor, None
+        await asyncio.get_running_loop().run_in_executor(executor, self._forsake)
+        executor.shutdown()
+
+    def save(self, messages: Sequence[TakenMessage]) -> asyncio.Future[Mapping[str, Receipt]]:
+        return self._run(lambda connection: self._save(connection, messages))
+
+    async def waiting(self, limit: int) -> Sequence[WaitingMessage]:
+        rows = await self._run(lambda connection: connection.execute(_WAITING, (self._catalogued, limit)).fetchall())
+        return [WaitingMessage(*row) for row in rows]
+
+    async def catalogued(self, sequences: Sequence[int]) -> None:
+        if sequences:
+            await self._run(lambda connection: self._advance(connection, max(sequences)))
+
+    async def bodies(self, sequences: Sequence[int]) -> Mapping[int, bytes]:
+        marks = ", ".join("?" * len(sequences))
+        statement = f"SELECT sequence, sealed_body FROM body WHERE sequence IN ({marks})"  # noqa: S608 - marks only
+        return dict(await self._run(lambda connection: connection.execute(statement, tuple(sequences)).fetchall()))
+
+    async def forget_seen(self, window_s: float) -> int:
+        before = milliseconds_of(self._clock.now() - timedelta(seconds=window_s))
+        forgotten = 0
+        while True:
+            deleted = await self._run(lambda connection: _forget(connection, before))
+            forgotten += deleted
+            if not deleted:
+                return forgotten
+
+    def _run(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        if self._executor is None:
+            raise SuiteError("database.unavailable", "The intake is not open.")
+        return asyncio.get_running_loop().run_in_executor(self._executor, self._work, work)
+
+    def _work(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            if self._connection is None:
+                self._connect()
+            assert self._connection is not None
+            return work(self._connection)
+        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError):
+            raise
+        except sqlite3.DatabaseError as error:
+            self._forsake()  # opened anew for the next one: the file may have come back
+            raise SuiteError("database.unavailable") from error
+
+    def _connect(self) -> None:
+        connection = _connect(self._path)
+        try:
+            progress = dict(connection.execute("SELECT name, sequence FROM progress").fetchall())
+            self._catalogued = progress.get(CATALOGUED, 0)
+            self._remembered = progress.get(REMEMBERED, 0)
+            self._last = max(
+                connection.execute("SELECT max(sequence) FROM body").fetchone()[0] or 0, *progress.values(), 0
+            )
+            self._recent = {
+                key: _Recent(*rest) for key, *rest in connection.execute(_RECENT, (self._remembered,)).fetchall()
+            }
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def _forsake(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
+
+    def _save(self, connection: sqlite3.Connection, messages: Sequence[TakenMessage]) -> dict[str, Receipt]:
+        first, repeated = self._recognise(connection, messages)
+        last = self._last
+        rows = [(last + place, *message) for place, message in enumerate(first.values(), start=1)]
+        _insert(connection, rows)
+        self._last = last + len(rows)
+        for place, (key, message) in enumerate(first.items(), start=1):
+            self._recent[key] = _Recent(message.id, message.received_ms, last + place)
+        if len(self._recent) > self._recent_keys_max:
+            self._spill(connection, list(islice(self._recent.items(), SPILLED_KEYS_MAX)))
+        return repeated
+
+    def _recognise(
+        self, connection: sqlite3.Connection, messages: Sequence[TakenMessage]
+    ) -> tuple[dict[bytes, TakenMessage], dict[str, Receipt]]:
+        """The messages that are new, by key, and the receipts of the others."""
+        recent, first, repeated = self._recent, dict[bytes, TakenMessage](), dict[str, Receipt]()
+        for message in messages:
+            known = recent.get(message.duplicate_key)
+            if known is not None:
+                repeated[message.id] = Receipt(known.message_id, instant_of(known.received_ms))
+            elif message.duplicate_key in first:
+                again = first[message.duplicate_key]
+                repeated[message.id] = Receipt(again.id, instant_of(again.received_ms))
+            else:
+                first[message.duplicate_key] = message
+        if first and self._remembered:
+            marks = ", ".join("?" * len(first))
+            for key, message_id, received_ms in connection.execute(f"{_RECOGNISE}({marks})", tuple(first)).fetchall():
+                receipt = Receipt(message_id, instant_of(received_ms))
+                repeated |= {message.id: receipt for message in messages if message.duplicate_key == key}
+                del first[key]
+        return first, repeated
+
+    def _advance(self, connection: sqlite3.Connection, sequence: int) -> None:
+        """The catalogue has come so far; the keys so far are written."""
+        spilled = list(takewhile(lambda item: item[1].sequence <= sequence, self._recent.items()))
+        with _transaction(connection):
+            _remember(connection, spilled)
+            connection.execute(_ADVANCE, (CATALOGUED, sequence))
+        self._forget_recent(spilled)
+        self._catalogued = sequence
+
+    def _spill(self, connection: sqlite3.Connection, keys: Sequence[tuple[bytes, _Recent]]) -> None:
+        with _transaction(connection):
+            _remember(connection, keys)
+        self._forget_recent(keys)
+
+    def _forget_recent(self, keys: Sequence[tuple[bytes, _Recent]]) -> None:
+        for key, _ in keys:
+            del self._recent[key]
+        if keys:
+            self._remembered = keys[-1][1].sequence
+
+
+class _Recent(NamedTuple):
+    """A message whose key is not written yet."""
+
+    message_id: str
+    received_ms: int
+    sequence: int
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Mode rw: a file that went away is not made anew, empty and without tables.
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=PREPARED_STATEMENTS_MAX,
+        timeout=BUSY_TIMEOUT_MS / 1000,
+    )
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows in one statement, which is the transaction: atomic, and synced when it returns.
+
+    The interpreter's lock is given up for each statement and waited for after it; under load that costs more than the
+    statement. So it is one, and sqlite3 keeps those of the usual sizes prepared.
+    """
+    if rows:
+        statement = _STORE + ", ".join([_MARKS] * len(rows))
+        connection.execute(statement, tuple(chain.from_iterable(rows)))
+
+
+def _remember(connection: sqlite3.Connection, keys: Sequence[tuple[bytes, _Recent]]) -> None:
+    if keys:
+        # In the order of the key: neighbours lie on one page of the index.
+        connection.executemany(_REMEMBER, sorted((key, *recent) for key, recent in keys))
+        connection.execute(_ADVANCE, (REMEMBERED, keys[-1][1].sequence))
+
+
+def _forget(connection: sqlite3.Connection, before_ms: int) -> int:
+    # Sequences follow the time, so the oldest lie together; one that is out of order is forgotten a little later.
+    with _transaction(connection):
+        return connection.execute(_FORGET, (before_ms, SEEN_ROWS_MAX)).rowcount
