@@ -18,6 +18,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -122,8 +123,13 @@ def _make_kek(path: Path) -> None:
 
 def _context(*parts: str | int) -> bytes:
     """The authenticated data of a sealed value; each part with its length, so that no two contexts look alike."""
-    encoded = [str(part).encode() for part in parts]
-    return b"".join([len(part).to_bytes(4, "big") + part for part in encoded])
+    return b"".join(map(_context_part, parts))
+
+
+@lru_cache(maxsize=1024)
+def _context_part(part: str | int) -> bytes:
+    encoded = str(part).encode()
+    return len(encoded).to_bytes(4, "big") + encoded
 
 
 def _decode_kek(text: str, name: str) -> KeyEncryptionKey:

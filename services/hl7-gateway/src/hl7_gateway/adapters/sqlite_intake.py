@@ -38,10 +38,11 @@ SPILLED_KEYS_MAX: Final = 512
 CATALOGUED, REMEMBERED = "catalogued", "remembered"
 
 _COLUMNS: Final = "id, tenant, integration_id, channel, peer, received_ms, rejection, sealed_body, duplicate_key"
-_STORE: Final = f"INSERT INTO body (sequence, {_COLUMNS}) VALUES "  # noqa: S608 - constants
+_STORE: Final = f"INSERT INTO body (sequence, {_COLUMNS}) SELECT * FROM"
+_UNLESS_WRITTEN: Final = "WHERE NOT EXISTS (SELECT 1 FROM seen WHERE duplicate_key = new.column10)"
 _MARKS: Final = "(" + ", ".join("?" * (_COLUMNS.count(",") + 2)) + ")"
 _RECENT: Final = "SELECT duplicate_key, id, received_ms, sequence FROM body WHERE sequence > ? ORDER BY sequence"
-_RECOGNISE: Final = "SELECT duplicate_key, message_id, received_ms FROM seen WHERE duplicate_key IN "
+_RECOGNISE: Final = "SELECT duplicate_key, message_id, received_ms FROM seen WHERE duplicate_key IN"
 _REMEMBER: Final = "INSERT OR IGNORE INTO seen (duplicate_key, message_id, received_ms, sequence) VALUES (?, ?, ?, ?)"
 _FORGET: Final = "DELETE FROM seen WHERE received_ms < ? AND sequence < (SELECT min(sequence) + ? FROM seen)"
 _WAITING: Final = (
@@ -147,38 +148,30 @@ class SqliteIntake:
             connection.close()
 
     def _save(self, connection: sqlite3.Connection, messages: Sequence[TakenMessage]) -> dict[str, Receipt]:
-        first, repeated = self._recognise(connection, messages)
+        recent, first = self._recent, dict[bytes, TakenMessage]()
+        for message in messages:
+            if message.duplicate_key not in recent:
+                first.setdefault(message.duplicate_key, message)
         last = self._last
         rows = [(last + place, *message) for place, message in enumerate(first.values(), start=1)]
-        _insert(connection, rows)
+        if len(recent) > self._recent_keys_max:
+            self._spill(connection, list(islice(recent.items(), SPILLED_KEYS_MAX)))
+        stored = _insert(connection, rows)
         self._last = last + len(rows)
+        written: dict[bytes, Receipt] = {}
+        if stored != len(rows):
+            written = _written(connection, list(first))
         for place, (key, message) in enumerate(first.items(), start=1):
-            self._recent[key] = _Recent(message.id, message.received_ms, last + place)
-        if len(self._recent) > self._recent_keys_max:
-            self._spill(connection, list(islice(self._recent.items(), SPILLED_KEYS_MAX)))
-        return repeated
+            if key not in written:
+                recent[key] = _Recent(message.id, message.received_ms, last + place)
+        if stored == len(messages):
+            return {}
+        repeated = {message.id: written.get(message.duplicate_key) or self._receipt(message) for message in messages}
+        return {message_id: first for message_id, first in repeated.items() if first.message_id != message_id}
 
-    def _recognise(
-        self, connection: sqlite3.Connection, messages: Sequence[TakenMessage]
-    ) -> tuple[dict[bytes, TakenMessage], dict[str, Receipt]]:
-        """The messages that are new, by key, and the receipts of the others."""
-        recent, first, repeated = self._recent, dict[bytes, TakenMessage](), dict[str, Receipt]()
-        for message in messages:
-            known = recent.get(message.duplicate_key)
-            if known is not None:
-                repeated[message.id] = Receipt(known.message_id, instant_of(known.received_ms))
-            elif message.duplicate_key in first:
-                again = first[message.duplicate_key]
-                repeated[message.id] = Receipt(again.id, instant_of(again.received_ms))
-            else:
-                first[message.duplicate_key] = message
-        if first and self._remembered:
-            marks = ", ".join("?" * len(first))
-            for key, message_id, received_ms in connection.execute(f"{_RECOGNISE}({marks})", tuple(first)).fetchall():
-                receipt = Receipt(message_id, instant_of(received_ms))
-                repeated |= {message.id: receipt for message in messages if message.duplicate_key == key}
-                del first[key]
-        return first, repeated
+    def _receipt(self, message: TakenMessage) -> Receipt:
+        known = self._recent[message.duplicate_key]
+        return Receipt(known.message_id, instant_of(known.received_ms))
 
     def _advance(self, connection: sqlite3.Connection, sequence: int) -> None:
         """The catalogue has come so far; the keys so far are written."""
@@ -236,15 +229,22 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows in one statement, which is the transaction: atomic, and synced when it returns.
+def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Insert the rows whose key is not written, in one statement, which is the transaction; returns how many.
 
     The interpreter's lock is given up for each statement and waited for after it; under load that costs more than the
     statement. So it is one, and sqlite3 keeps those of the usual sizes prepared.
     """
-    if rows:
-        statement = _STORE + ", ".join([_MARKS] * len(rows))
-        connection.execute(statement, tuple(chain.from_iterable(rows)))
+    if not rows:
+        return 0
+    statement = f"{_STORE} (VALUES {', '.join([_MARKS] * len(rows))}) AS new {_UNLESS_WRITTEN}"
+    return connection.execute(statement, tuple(chain.from_iterable(rows))).rowcount
+
+
+def _written(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Receipt]:
+    marks = ", ".join("?" * len(keys))
+    rows = connection.execute(f"{_RECOGNISE} ({marks})", keys).fetchall()
+    return {key: Receipt(message_id, instant_of(received_ms)) for key, message_id, received_ms in rows}
 
 
 def _remember(connection: sqlite3.Connection, keys: Sequence[tuple[bytes, _Recent]]) -> None:
