@@ -21,13 +21,14 @@ class TableRow(NamedTuple):
 
 
 TABLES: Final = (
-    TableRow("0003", "E", "v2.5.1 §2.15.9.9: sites define trigger events that begin with Z"),
+    TableRow("0003", "O", "v2.5.1 §2.15.9.9: events of a site begin with Z; the event is looked at in MSH-9"),
     TableRow("0053", "U", "v2.5.1 §6.5.2.2: user-defined table, though DG1-2 is of type ID"),
     TableRow("0061", "E", "v2.5.1 §2.A.14.3: check digit schemes are named by the assigning authority"),
     TableRow("0074", "E", "v2.5.1 §4.5.3.24: the list is for the sections known then; filler departments have others"),
-    TableRow("0076", "E", "v2.5.1 §2.15.9.9: sites define message types that begin with Z"),
+    TableRow("0076", "O", "v2.5.1 §2.15.9.9: types of a site begin with Z; the type is looked at in MSH-9"),
     TableRow("0104", "O", "v2.5.1 §2.15.9.12: the version is looked at apart, whichever this is"),
     TableRow("0105", "E", "v2.5.1 §2.5.10.2: 'this table may be extended locally during implementation'"),
+    TableRow("0125", "O", "v2.5.1 §7.4.2.2: checked against the data types of the version, which the list lags"),
     TableRow("0127", "U", "v2.4 §3.4.6.2: user-defined; v2.2 and v2.3 typed AL1-2 as ID"),
     TableRow("0190", "E", "v2.5.1 §2.A.1.7: address types of other realms are in use beside the list"),
     TableRow("0191", "E", "v2.5.1 §2.A.64.3: the main type of data may be any of the MIME types as well"),
@@ -40,9 +41,13 @@ TABLES: Final = (
     TableRow("0211", "E", "v2.5.1 §2.15.9.18: implementations agree on further character sets"),
     TableRow("0291", "O", "v2.5.1 §2.A.64.4: any registered MIME subtype"),
     TableRow("0301", "E", "v2.5.1 §2.A.33.3: sites may use 'L', 'M', 'N' and schemes of their own"),
-    TableRow("0354", "E", "v2.5.1 §2.15.9.9.3: the structure is checked against the trigger event, not the list"),
+    TableRow("0354", "O", "v2.5.1 §2.15.9.9.3: the structure is checked against the trigger event, not the list"),
     TableRow("0357", "E", "v2.5.1 §2.15.5.3: codes of the application may be used"),
-    TableRow("0396", "E", "v2.5.1 §2.A.13.3: local coding systems are 99zzz or L, others are registered any time"),
+    TableRow(
+        "0396",
+        "O",
+        "v2.5.1 §2.A.13.3: 99zzz, L and HL7nnnn beside the list, and more are registered any time",
+    ),
     TableRow("0399", "O", "v2.5.1 §2.15.9.17: ISO 3166, not listed by HL7"),
     TableRow("0455", "O", "v2.5.1 §6.5.15.1: codes of the NUBC"),
     TableRow("0834", "E", "v2.6 §2.A.66.3: MIME types"),
@@ -58,7 +63,6 @@ class Placeholder(NamedTuple):
 
 CLOSED: Final = (
     Placeholder("0093", "v2.5.1 §6.5.6.27: Y, N and local values; a user-defined table is a warning anyway"),
-    Placeholder("0125", "v2.8.2 §7.4.2.2: a data type of the version"),
     Placeholder("0200", "v2.8.2 §2.A.88.7"),
     Placeholder("0207", "v2.5.1 §2.A.53.2: 'not present' means an empty component"),
 )
@@ -80,6 +84,15 @@ class FieldRow(NamedTuple):
 FIELDS: Final = (
     FieldRow(("2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1"), "MSH-10", "length", 199,
              "v2.6 §2.15.9.10: 20 was too short for the identifiers in use and was raised to 199"),
+    FieldRow(("2.1", "2.2", "2.3", "2.4", "2.5", "2.5.1"), "OBX-2", "length", 3,
+             "v2.6 §7.4.2.2: names of data types have three characters"),
+    FieldRow(("2.3.1",), "OBX-2", "required", 0, "v2.3.1 §7.3.2.2: conditional, when there is a value in OBX-5"),
+    FieldRow(("2.3",), "ORC-7", "required", 0, "v2.3.1 §4.3.1: optional, as it was before"),
+    FieldRow(("2.3",), "OBR-27", "required", 0, "v2.3.1 §4.5.1: optional; results of v2.3 chapter 7 have none"),
+    FieldRow(("2.3.1",), "OBX-4", "required", 0, "v2.3.1 §7.3.2.4: conditional, when an OBX-3 repeats within an OBR"),
+    FieldRow(("2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6"), "XON.3", "type", "ST",
+             "v2.5 §2.A.89.3: NM was too narrow for organisation identifiers and was replaced by XON.10"),
+    FieldRow(("2.5", "2.5.1", "2.6"), "XON.3", "length", 0, "as above"),
 )  # fmt: skip
 
 

@@ -33,6 +33,8 @@ LENGTH_UNLIMITED_MIN: Final = 65_536
 PRIMITIVES: Final = frozenset(
     {"ST", "TX", "FT", "ID", "IS", "SI", "NM", "DT", "TM", "DTM", "TN", "GTS", "CM", "varies", "TS"}
 )
+FIELD_PLACES: Final = {"type": 0, "required": 1, "length": 3}
+COMPONENT_PLACES: Final = {"type": 0, "required": 1, "length": 2}
 EXPORT: Final = """
 import * as dictionary from 'hl7v2-dictionary';
 import old from 'hl7-dictionary';
@@ -341,14 +343,14 @@ def events(sources: Sources, version: str, known: dict[str, Any]) -> dict[str, s
 
 
 def correct_fields(version: str, found: dict[str, Any]) -> None:
-    """Apply the corrections of fields."""
-    places = {"length": 3}
+    """Apply the corrections of fields (`MSH-10`) and components (`XON.3`)."""
     for row in corrections.FIELDS:
         if version in row.versions:
-            segment, number = row.place.split("-")
-            field = found["segments"][segment][2][int(number) - 1]
-            changed(field[places[row.attribute]] != row.value, row)
-            field[places[row.attribute]] = row.value
+            name, mark, number = re.split("([-.])", row.place)
+            rows = found["segments"][name][2] if mark == "-" else found["types"][name]
+            place = (FIELD_PLACES if mark == "-" else COMPONENT_PLACES)[row.attribute]
+            changed(rows[int(number) - 1][place] != row.value, row)
+            rows[int(number) - 1][place] = row.value
 
 
 def build(sources: Sources) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,8 @@ from hl7v2 import mllp
 from hl7v2.acknowledgment import Finding, acknowledge, reject_unparsable
 from hl7v2.message import Field, FieldState, Message
 from hl7v2.parser import ParseError, parse
+from hl7v2.profile import Profile, ProfileError, compile_profile
+from hl7v2.validator import validate
 
 __all__ = [
     "Field",
@@ -18,8 +20,12 @@ __all__ = [
     "Finding",
     "Message",
     "ParseError",
+    "Profile",
+    "ProfileError",
     "acknowledge",
+    "compile_profile",
     "mllp",
     "parse",
     "reject_unparsable",
+    "validate",
 ]
