@@ -1,9 +1,12 @@
 """The data is whole: what one part refers to, another defines; and it says what the standard says, in samples."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+import hl7v2
 from hl7v2.standard import PRIMITIVES, VERSIONS, FieldRow, Item, nearest, standard
 
 
@@ -109,3 +112,16 @@ def test_nearest_version(given: str, served_by: str) -> None:
 def test_a_version_without_tables_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no tables for HL7 version '2\.9'"):
         standard("2.9")
+
+
+def test_who_only_parses_imports_neither_the_validator_nor_the_tables() -> None:
+    code = (
+        "import sys, hl7v2\n"
+        "assert not {'hl7v2.validator', 'hl7v2.standard', 'json', 'zlib'} & set(sys.modules)\n"
+        "message = hl7v2.parse(b'MSH|^~\\\\&|||||||ACK|1|P|2.5.1\\rMSA|AA|1\\r')\n"
+        "assert [finding.path for finding in hl7v2.validate(message)] == ['MSH-7']\n"
+        "assert 'hl7v2.validator' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        hl7v2.nothing_of_the_kind  # noqa: B018

@@ -320,6 +320,37 @@ def test_a_flood_of_mistakes_is_bounded() -> None:
     assert found[-1].expected == f"at most {FINDINGS_MAX} findings"
 
 
+def test_a_flood_of_repetitions_is_bounded() -> None:
+    found = findings(swap(b"|F||2106-3", b"|" + b"X~" * 5000 + b"||2106-3")(corpus(ADT)))
+    assert len(found) == FINDINGS_MAX + 1
+    found = findings(swap(b"|F||2106-3", b"|F" + b"~" * 5000 + b"||2106-3")(corpus(ADT)))
+    assert [finding.path for finding in found] == ["PID-8[2]", "PID-8"]
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-16", "utf-16-be"])
+def test_findings_do_not_depend_on_how_the_message_is_written(codec: str) -> None:
+    data = corpus("adt_a01_v28").replace(b"|19700101|", b"|19701301|")
+    written = data.replace(b"\r", b"\r\n").decode().encode(codec)
+    assert findings(written) == findings(data)
+    assert [finding.path for finding in findings(data)] == ["PID-7"]
+
+
+def test_lengths_are_counted_in_characters() -> None:
+    data = corpus("adt_a02_v251")
+    assert (
+        findings(data.replace(b"4471240", "ü".encode() * 199).replace(b"|2.5.1\r", b"|2.5.1||||||UNICODE UTF-8\r"))
+        == []
+    )
+    assert findings(data.replace(b"4471240", b"\\T\\" * 199)) == []
+
+
+def test_what_was_written_is_what_is_validated() -> None:
+    message = hl7v2.parse(corpus("adt_a02_v251"))
+    assert hl7v2.validate(message) == []
+    message.set("PID-7", "yesterday")
+    assert [finding.path for finding in hl7v2.validate(message)] == ["PID-7"]
+
+
 def test_a_long_message_that_does_not_fit_names_the_first_segment() -> None:
     data = corpus(ORU) + b"NTE||L|x\r" * 2500 + b"PV2|||x\r"
     assert ("PV2", "100") in {(finding.path, finding.code) for finding in findings(data)}

@@ -27,6 +27,8 @@ REPAIR_EDITS_MAX: Final = 24
 _LOOK_BACK_SEGMENTS: Final = 8
 """How far before the place where a message stops to fit its mistake is looked for."""
 _TRAILS_MAX: Final = 4
+_STATE_NAMES_MAX: Final = 300
+"""Names that only messages know are kept too (Z segments come again and again), but not without limit."""
 _START: Final = 0
 
 
@@ -72,12 +74,11 @@ class State(dict[bytes, "State"]):
         if automaton is None:
             return self
         following = automaton.following(self.positions, name)
-        if following:
-            state = automaton.state(following)
-            if name in automaton.names:  # what stands for any segment would fill the dictionary without limit
-                self[name] = state
-            return state
-        return self if automaton.stands_anywhere(name) else NOWHERE
+        elsewhere = self if automaton.stands_anywhere(name) else NOWHERE
+        state = automaton.state(following) if following else elsewhere
+        if len(self) < _STATE_NAMES_MAX or name in automaton.names:
+            self[name] = state
+        return state
 
 
 NOWHERE: Final = State(None, ())

@@ -25,6 +25,8 @@ from hl7v2.escape import Delimiters, unescape
 from hl7v2.rules import TABLE_RULES, FieldRule, LeafRule, TypeRules
 from hl7v2.standard import ANY, Table
 
+REPETITIONS_MAX: Final = 1_000
+"""Of a field that has more, and something wrong, the rest is not looked at."""
 _VALUES_SHOWN_MAX: Final = 12
 _LENGTH_RULES: Final = frozenset({"length", "length-negotiated", "length-component"})
 
@@ -66,9 +68,12 @@ class Inspection:
             expected = f"{rule.title} {'once' if limit == 1 else f'at most {limit} times'}"
             place = f"{path}[{limit + 1}]"
             yield Problem(rule.repetition_rule, place, expected, f"{len(parts)} repetitions", rule.reference)
-        for number, part in enumerate(parts, start=1):
+        for number, part in enumerate(parts[:REPETITIONS_MAX], start=1):
             if part and part != NULL:
                 yield from self._repetition(rule, part, path if number == 1 else f"{path}[{number}]")
+        if len(parts) > REPETITIONS_MAX:
+            expected = f"at most {REPETITIONS_MAX} repetitions; what follows is not looked at"
+            yield Problem("unchecked", path, expected, f"{len(parts)} repetitions", rule.reference)
 
     def _repetition(self, rule: FieldRule, text: str, path: str) -> Iterator[Problem]:
         leaf = rule.leaf

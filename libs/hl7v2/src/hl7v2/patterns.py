@@ -41,16 +41,13 @@ def _field(rules: TypeRules, field: FieldRule) -> str:
     leaf = field.leaf
     one = _repetition(rules, leaf)
     limit = 0 if _is_listed(leaf) else leaf.length
-    # A field that is short as a whole has no long repetition; only of a long one each is measured.
+    # A field that is short as a whole has no long repetition; the repetitions of others are measured by inspection.
     short = f"(?!.{{{limit + 1}}})" if limit else ""
     if field.repetitions == 1:
         return short + one
-    many = "*" if field.repetitions == ANY else f"{{0,{field.repetitions - 1}}}"
-    whole = rf"(?:{one}|)(?:\Z|(?:~(?:{one}|)){many})"
-    if not limit:
-        return whole
-    measured = f"(?![^~]{{{limit + 1}}})"
-    return f"(?:{short}{whole}|{measured}(?:{one}|)(?:~{measured}(?:{one}|)){many})"
+    if field.repetitions == ANY:
+        return rf"{short}(?:{one}(?:\Z|~)|~)*+"
+    return f"{short}(?:{one}|)(?:~(?:{one}|)){{0,{field.repetitions - 1}}}"
 
 
 def _is_listed(leaf: LeafRule) -> bool:

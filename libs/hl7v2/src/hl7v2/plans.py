@@ -1,12 +1,13 @@
 """The rules of a version as a profile has them, compiled segment by segment when they are first needed.
 
 A plan says how a segment is checked; a resolution what MSH-9 stands for. All of it is kept with the profile, so that
-the second message of a kind finds everything made. Nothing is kept under a name that only a message knows.
+the second message of a kind finds everything made. What is kept under names of the sender's is bounded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from hl7v2.automaton import Automaton
@@ -23,16 +24,19 @@ OBSERVATION: Final = b"OBX"
 VALUE_TYPE: Final = 2
 VALUE: Final = 5
 _RESOLUTIONS_MAX: Final = 512
+_PLANS_MAX: Final = 1_000
 
 
 class Plan(NamedTuple):
     """How a segment is checked. `checks` stand at the places of the fields of a segment that is split, from its name.
 
     `required` are places; the first field of MSH in its text is MSH-2, so its places are one less than its numbers.
+    `needed` takes what stands there.
     """
 
     checks: list[Check]
     required: tuple[int, ...]
+    needed: Callable[[list[bytes]], tuple[bytes, ...]]
     last_required: int
     counted: bool
     value_check: Callable[[list[bytes]], object] | None
@@ -124,7 +128,9 @@ class _Plans(dict[bytes, Plan]):
         elif found is not None:
             rows, section = found.fields, found.section
         else:
-            return NO_PLAN  # names from messages are not kept
+            if len(self) < _PLANS_MAX:  # Z segments come again and again, but names are the sender's
+                self[name] = NO_PLAN
+            return NO_PLAN
         rules = tuple(
             None if row is None else self._compiled.field_rule(f"{text}-{number}", section, row)
             for number, row in enumerate(rows, start=1)
@@ -147,7 +153,8 @@ class _Plans(dict[bytes, Plan]):
         ignored = self._compiled.profile.severity_of("set-id", f"{name.decode()}-1") == "off"
         counted = bool(rules) and rules[0] is not None and rules[0].leaf.type == "SI" and not ignored
         value_check = self._compiled.values.passes if name == OBSERVATION else None
-        return Plan(checks, required, max(required, default=0), counted, value_check, rules)
+        needed = itemgetter(*required, *required) if required else _none
+        return Plan(checks, required, needed, max(required, default=0), counted, value_check, rules)
 
 
 class _ValueChecks(dict[bytes, Check]):
@@ -191,7 +198,11 @@ def nothing(value: bytes) -> bool:
     return False
 
 
-NO_PLAN: Final = Plan([len] * 1_000, (), 0, False, None, ())
+def _none(fields: list[bytes]) -> tuple[bytes, ...]:
+    return ()
+
+
+NO_PLAN: Final = Plan([len] * 1_000, (), _none, 0, False, None, ())
 
 
 def _is_prose(value: bytes) -> bool:

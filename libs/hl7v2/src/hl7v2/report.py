@@ -20,7 +20,7 @@ from hl7v2.standard import VERSIONS
 FINDINGS_MAX: Final = 500
 """Of one message; what more there is, is said to be left out."""
 _KEPT_VALUES_MAX: Final = 4_096
-_KEPT_BYTES_MAX: Final = 64
+_KEPT_BYTES_MAX: Final = 128
 
 
 class Report:
@@ -39,6 +39,11 @@ class Report:
         self._out_of_place: set[int] = set()
         self._missing: set[bytes] = set()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is told."""
+        return len(self._found) > FINDINGS_MAX
+
     def findings(self) -> list[Finding]:
         """The findings in the order of the message."""
         found = [finding for _, finding in sorted(self._found, key=lambda pair: pair[0])]
@@ -49,7 +54,7 @@ class Report:
 
     def add(self, index: int, problem: Problem) -> None:
         """A problem of the segment at this index, unless the profile does not want to be told."""
-        if len(self._found) > FINDINGS_MAX:
+        if self.is_full:
             return
         severity = self._compiled.profile.severity_of(problem.rule, problem.path)
         if severity != "off":
@@ -94,7 +99,7 @@ class Report:
         found = f"{self._name(index)} after {self._name(index - 1)}" if index else self._name(index)
         if fault.kind == "unchecked":
             expected = "segments in the order of the structure; what follows is not looked at"
-            return Problem("segments-unchecked", path, expected, found, reference)
+            return Problem("unchecked", path, expected, found, reference)
         if fault.kind == "repeated":
             return Problem("segment-repeated", path, f"{self._name(index)} once here", found, reference)
         if not path:
@@ -106,21 +111,21 @@ class Report:
         expected = f"no {self._name(index)}" if fault.kind == "unknown" else f"{self._name(index)} in its place"
         return Problem("segment-misplaced", path, f"{expected} in {structure}", found, reference)
 
-    def segment(self, index: int) -> None:
-        """The fields of a segment."""
+    def segment(self, index: int, fields: list[bytes], start: int) -> None:
+        """The fields of a segment; those before the place `start` are known to be right."""
         name = self._names[index]
         plan = self._compiled.plans[name]
         if plan is NO_PLAN:
             return
-        fields = self._texts[index].split(self._marks.marks[0])
         if fields[0] != name:
             expected = "a segment name of three characters"
             self.add(index, Problem("segment-name", self._path(index), expected, "a longer name", "HL7 §2.5.2"))
             return
         shift = 1 if name in HEADERS else 0
         checks = plan.checks if self._is_default else [nothing] * len(plan.checks)
-        for place, (raw, check) in enumerate(zip(fields, checks, strict=False)):
-            if raw and place > shift and not check(raw):
+        for place in range(max(start, shift + 1), min(len(fields), len(checks))):
+            raw = fields[place]
+            if raw and not checks[place](raw):
                 rule = plan.fields[place + shift - 1]
                 if rule is not None:  # a number that the standard leaves out may hold anything
                     self._field(index, rule, place + shift, raw)
@@ -139,7 +144,7 @@ class Report:
         """A field that is not what its check expects."""
         path = f"{self._path(index)}-{number}"
         for below, code, severity, expected, found, reference in self._problems(rule, raw):
-            if len(self._found) <= FINDINGS_MAX:
+            if not self.is_full:
                 self._found.append((index, Finding(path + below, code, severity, expected, found, reference)))
 
     def _problems(self, rule: FieldRule, raw: bytes) -> tuple[tuple[str, ...], ...]:

@@ -31,7 +31,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "segment-unknown": Rule("100", "warning"),  # the version has no such segment: to be ignored (§2.13)
     "segment-name": Rule("100", "error"),
     "segment-z": Rule("100", "off"),
-    "segments-unchecked": Rule("100", "warning"),
+    "unchecked": Rule("100", "warning"),  # so much is wrong, or repeated, that the rest is not looked at
     # Fields and components (§2.5.3, §2.5.4).
     "field-required": Rule("101", "error"),
     "component-required": Rule("101", "error"),  # the first one: without it the value says nothing

@@ -43,15 +43,17 @@ def validate(message: Message, profile: Profile | None = None) -> list[Finding]:
     if marks == DEFAULT_MARKS.marks:
         suspects, uncounted = _suspects(compiled.plans, names, texts, anchors)
     else:
-        suspects, uncounted = list(range(len(texts))), True
+        suspects, uncounted = [(index, text.split(marks[0]), 0) for index, text in enumerate(texts)], True
     if fits and not suspects and not uncounted and not resolution.problems and compiled.is_silent:
         return []
     report = Report(message, compiled, texts, names)
     report.whole(resolution, header[11] if len(header) > 11 else b"")
     if automaton is not None and not fits:
         report.structure(resolution.structure, automaton.repair(names))
-    for index in suspects:
-        report.segment(index)
+    for index, fields, place in suspects:
+        if report.is_full:
+            break
+        report.segment(index, fields, place)
     if uncounted:
         report.set_ids(anchors)
     return report.findings()
@@ -70,28 +72,28 @@ def _texts(message: Message) -> list[bytes]:
 
 def _suspects(
     plans: Mapping[bytes, Plan], names: list[bytes], texts: list[bytes], anchors: Mapping[bytes, set[bytes]]
-) -> tuple[list[int], bool]:
-    """The segments in which a field may be wrong, and whether the set ids have to be looked at."""
-    suspects: list[int] = []
+) -> tuple[list[tuple[int, list[bytes], int]], bool]:
+    """The segments that may be wrong (index, fields, from which place on); whether set ids have to be looked at."""
+    suspects: list[tuple[int, list[bytes], int]] = []
     uncounted = False
     counts: dict[bytes, int] = {}
     places: dict[bytes, int] = {}
     for index, text in enumerate(texts):
         name = names[index]
-        checks, required, last_required, counted, value_check, _ = plans[name]
+        checks, _, needed, last_required, counted, value_check, _ = plans[name]
         fields = text.split(b"|")
         size = len(fields)
         for value, check in zip(fields, checks, strict=False):
             if value and not check(value):
-                suspects.append(index)
+                suspects.append((index, fields, checks.index(check) if check in checks else 0))
                 break
         else:
             if (
                 not last_required < size <= len(checks)
-                or not all(map(fields.__getitem__, required))
+                or b"" in needed(fields)
                 or (value_check and not value_check(fields))
             ):
-                suspects.append(index)
+                suspects.append((index, fields, size))
         if counted and size > 1 and fields[1]:
             number = counts.get(name, 0) + 1
             if number > _NUMBER_MAX or fields[1] != _NUMBERS[number]:
