@@ -162,7 +162,9 @@ async def test_what_recognises_messages_is_there_after_a_crash(sqlite_database: 
     await intake.open()
     await intake.save([taken(number) for number in range(10)])
     await intake.catalogued([message.sequence for message in await intake.waiting(catalogued or 1)][:catalogued])
-    # No close: nothing of what is in memory is written any more.
+    # No close: nothing of what is in memory is written any more. A dead process holds no lock either.
+    assert intake._lock is not None
+    intake._lock.close()
     after = SqliteIntake(sqlite_database.path, SystemClock())
     await after.open()
     told = await after.save([taken(number + 50, key=taken(number).duplicate_key) for number in range(10)])
@@ -216,6 +218,18 @@ async def test_a_full_disk_is_said_and_nothing_is_half_stored(sqlite_database: D
     assert dict(await intake.save([taken(9)])) == {}  # a new connection: the limit was the old one's
     assert [message.id for message in await intake.waiting(10)] == [taken(0).id, taken(9).id]
     await intake.close()
+
+
+async def test_a_file_has_one_owner(sqlite_database: Database) -> None:
+    first, second = (SqliteIntake(sqlite_database.path, SystemClock()) for _ in range(2))
+    await first.open()
+    with pytest.raises(SuiteError, match=r"start\.data-in-use: .*hl7-intake"):
+        await second.open()
+    await first.save([taken(1)])
+    await first.close()
+    await second.open()
+    assert len(await second.waiting(5)) == 1
+    await second.close()
 
 
 def test_the_sizes_of_a_batch_fit_a_statement() -> None:

@@ -137,6 +137,7 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "internal.error": ErrorRow(500, "Something failed inside the suite", _O, _A, "Report the request id; operators find the trace by it."),
     # start-up
     "start.port-in-use": ErrorRow(500, "The port is in use", _OP, _N, "Choose another with PORT=… or MLLP_PORT=…, or end the program that holds it."),
+    "start.data-in-use": ErrorRow(500, "Another process uses the data", _OP, _N, "End it, or choose other data with DATA=…."),
     "start.directory-unwritable": ErrorRow(500, "The data directory cannot be written", _OP, _N, "Choose another with DATA=…, or correct its permissions."),
     "start.bad-setting": ErrorRow(500, "A setting cannot be used", _OP, _N, "Correct the setting named; docs/settings.md lists what is expected."),
 }  # fmt: skip

@@ -13,6 +13,7 @@ are catalogued, and then written many at a time. After a crash they are read aga
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from itertools import chain, islice, takewhile
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import IO, Any, Final, NamedTuple, TypeVar
 
 from common.models.clock import Clock
 from common.models.errors import SuiteError
@@ -63,6 +64,7 @@ class SqliteIntake:
         self._clock = clock
         self._recent_keys_max = recent_keys_max
         self._executor: ThreadPoolExecutor | None = None
+        self._lock: IO[bytes] | None = None
         # Below: of the one thread.
         self._connection: sqlite3.Connection | None = None
         self._last = 0
@@ -71,7 +73,8 @@ class SqliteIntake:
         self._catalogued = 0
 
     async def open(self) -> None:
-        """Raises SuiteError `database.unavailable`."""
+        """Raises SuiteError `start.data-in-use` when another process has it open, or `database.unavailable`."""
+        self._lock = _claim(self._path)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="hl7-intake")
         await self._run(lambda _: None)
 
@@ -82,6 +85,9 @@ class SqliteIntake:
         executor, self._executor = self._executor, None
         await asyncio.get_running_loop().run_in_executor(executor, self._forsake)
         executor.shutdown()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def save(self, messages: Sequence[TakenMessage]) -> asyncio.Future[Mapping[str, Receipt]]:
         return self._run(lambda connection: self._save(connection, messages))
@@ -200,6 +206,18 @@ class _Recent(NamedTuple):
     message_id: str
     received_ms: int
     sequence: int
+
+
+def _claim(path: Path) -> IO[bytes]:
+    """Hold the file for this process until it ends; what is kept in memory would be wrong if another one wrote."""
+    # Beside it: to close a descriptor of the database itself would drop SQLite's own locks on it.
+    lock = path.with_suffix(".lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise SuiteError("start.data-in-use", f"{path} (PS_DATA)") from error
+    return lock
 
 
 def _connect(path: Path) -> sqlite3.Connection:
