@@ -14,14 +14,18 @@ from common.runtime.runtime import Runtime
 from common.runtime.settings import load
 from hl7_gateway.access import ACCESS
 from hl7_gateway.adapters.channels import DirectorySenders
+from hl7_gateway.adapters.connection_store import SqlConnectionStore
 from hl7_gateway.adapters.journal import TelemetryJournal
 from hl7_gateway.adapters.message_store import SqlMessageStore
 from hl7_gateway.adapters.mllp_listener import ListenerLimits, MllpListener
+from hl7_gateway.adapters.port_probe import SocketPortProbe
 from hl7_gateway.adapters.tables import Base
+from hl7_gateway.adapters.tls_material import PemInspector
 from hl7_gateway.api import router
 from hl7_gateway.core.connection import Limits
 from hl7_gateway.settings import Hl7GatewaySettings
 from hl7_gateway.use_cases.commit_messages import Committer
+from hl7_gateway.use_cases.configure_connection import ConfigureConnection
 from hl7_gateway.use_cases.forget_seen import forget_seen
 from hl7_gateway.use_cases.receive_message import ReceiveMessage
 
@@ -45,6 +49,10 @@ def build(runtime: Runtime) -> Module:
     )
     receiver = ReceiveMessage(DirectorySenders(runtime.directory), committer, journal, clock, ids)
     listener = MllpListener(settings.listen_host, settings.listen_port, receiver, clock, _limits(settings))
+    connections = SqlConnectionStore(database, runtime.keyring, clock)
+    configure = ConfigureConnection(
+        connections, PemInspector(), SocketPortProbe(), runtime.directory.get, [listener], clock, ids
+    )
     leases = Leases(database, clock, ids)
     committing: list[asyncio.Task[None]] = []
 
@@ -72,7 +80,7 @@ def build(runtime: Runtime) -> Module:
     return Module(
         name="hl7-gateway",
         prefix="/hl7",
-        router=router(store, runtime.keyring, runtime.directory.all, [listener]),
+        router=router(store, runtime.keyring, runtime.directory.all, [listener], connections, configure),
         access=ACCESS,
         database=database,
         lifespan=lifespan,

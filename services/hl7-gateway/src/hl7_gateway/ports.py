@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from common.models.paging import Page
 from common.runtime.authentication import Caller
+from hl7_gateway.core.connection_configuration import Connection, TlsMaterial
 from hl7_gateway.core.message import Header, NewMessage, Receipt, StoredMessage
 from hl7_gateway.core.senders import InboundChannel, SenderTable
 
@@ -125,3 +126,63 @@ class Listener(Protocol):
 
     def state(self) -> Mapping[str, Any]:
         """Address, state, open connections and counters."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionVersion:
+    """What a connection was from `changed_at` on."""
+
+    version: int
+    state: str
+    configuration: Mapping[str, Any]
+    tls_facts: Mapping[str, Any]
+    author: str
+    reason: str
+    changed_at: datetime
+
+
+class ConnectionBook(Protocol):
+    """Connections; every change is one transaction with its version and its audit entry."""
+
+    async def add(self, caller: Caller, connection: Connection, material: TlsMaterial) -> None:
+        """Raises SuiteError `connection.name-taken` or `connection.port-taken`."""
+
+    async def get(self, tenant: str, connection_id: str) -> Connection:
+        """Raises SuiteError `connection.not-found`."""
+
+    async def list(self, tenant: str, cursor: str | None, limit: int) -> Page[Connection]:
+        """By time of creation. Raises SuiteError `request.bad-cursor`."""
+
+    async def save(
+        self, caller: Caller, before: Connection, after: Connection, material: TlsMaterial | None, action: str
+    ) -> None:
+        """Replace `before` by `after`; `material` None keeps what is sealed.
+
+        Raises SuiteError `request.version-changed` when somebody was quicker, `connection.name-taken`,
+        `connection.port-taken`.
+        """
+
+    async def remove(self, caller: Caller, connection: Connection, reason: str) -> None:
+        """Raises SuiteError `request.version-changed` or `connection.has-messages`; its history stays."""
+
+    async def material(self, connection: Connection) -> TlsMaterial:
+        """Its PEM texts, unsealed."""
+
+    async def versions(
+        self, tenant: str, connection_id: str, cursor: str | None, limit: int
+    ) -> Page[ConnectionVersion]:
+        """Newest first. Raises SuiteError `connection.not-found` or `request.bad-cursor`."""
+
+
+class TlsInspector(Protocol):
+    """Reads PEM texts."""
+
+    def inspect(self, material: TlsMaterial, *, below: str) -> Mapping[str, Any]:
+        """What may be shown of them. Raises SuiteError `request.invalid` naming the text that cannot be used."""
+
+
+class PortProbe(Protocol):
+    """Whether this machine lets us listen."""
+
+    def check(self, host: str, port: int) -> None:
+        """Raises SuiteError `connection.port-in-use` or `connection.port-unusable`."""
