@@ -27,7 +27,7 @@ from common.runtime.system import SystemIds
 from common.runtime.tables import OUTBOX
 from common.testing import OTHER_TENANT, TENANT
 from hl7_gateway.adapters.connection_store import SqlConnectionStore
-from hl7_gateway.adapters.outbound_store import MESSAGE, SqlOutboundStore, outbound_search, read_statement
+from hl7_gateway.adapters.outbound_store import COUNTER, MESSAGE, SqlOutboundStore, outbound_search, read_statement
 from hl7_gateway.adapters.tables import Base
 from hl7_gateway.core.connection_configuration import Connection, ConnectionDocument, ConnectionState, TlsMaterial
 from hl7_gateway.core.delivery import ERROR, REJECTED, End, Settlement, State, Write
@@ -389,6 +389,21 @@ async def test_messages_become_visible_in_the_order_of_their_sequence(make: Any)
     async with bench.database.read() as session:
         stored = list((await session.execute(select(MESSAGE.c.sequence).order_by(MESSAGE.c.sequence))).scalars())
     assert seen == stored
+
+
+async def test_who_queues_waits_for_whoever_does_so_before(make: Any) -> None:
+    """A sequence is given out before its transaction commits: two at once could become visible the wrong way round."""
+    bench = await make()
+    await bench.put("a")
+    row = select(COUNTER).where(COUNTER.c.connection_id == bench.connection.id, COUNTER.c.name == "queued")
+    async with bench.database.write() as session:
+        await session.execute(row.with_for_update())
+        queueing = asyncio.create_task(bench.put("b"))
+        done, _ = await asyncio.wait({queueing}, timeout=0.3)
+        assert done == set()
+        assert len(await bench.queued()) == 1
+    await queueing
+    assert len(await bench.queued()) == 2
 
 
 async def test_search_by_every_filter_and_page(make: Any, at: datetime) -> None:
