@@ -23,4 +23,10 @@ ACCESS: Final = (
     Access("POST", _CONNECTION + ":pause", OPERATE),
     Access("POST", _CONNECTION + ":resume", OPERATE),
     Access("POST", _CONNECTION + ":disable", CONFIGURE),
+    Access("POST", _CONNECTION + ":retry-parked", OPERATE),
+    Access("POST", _CONNECTION + "/messages", CONFIGURE | SERVICES),
+    Access("POST", "/outbound:search", READ_RECORDS | OPERATE),
+    Access("GET", "/outbound/{message_id}", READ_RECORDS | OPERATE),
+    Access("POST", "/outbound/{message_id}:retry", OPERATE),
+    Access("POST", "/outbound/{message_id}:discard", OPERATE),
 )

@@ -18,16 +18,25 @@ from hl7_gateway.adapters.connection_store import SqlConnectionStore
 from hl7_gateway.adapters.journal import TelemetryJournal
 from hl7_gateway.adapters.message_store import SqlMessageStore
 from hl7_gateway.adapters.mllp_listener import ListenerLimits, MllpListener
+from hl7_gateway.adapters.mllp_sender import MllpConnector
+from hl7_gateway.adapters.outbound_journal import ExchangeDeliveryJournal
+from hl7_gateway.adapters.outbound_store import SqlOutboundStore
 from hl7_gateway.adapters.port_probe import SocketPortProbe
 from hl7_gateway.adapters.tables import Base
 from hl7_gateway.adapters.tls_material import PemInspector
-from hl7_gateway.api import router
+from hl7_gateway.api import Sending, router
 from hl7_gateway.core.connection import Limits
+from hl7_gateway.core.connection_configuration import Connection, TlsMaterial
 from hl7_gateway.settings import Hl7GatewaySettings
 from hl7_gateway.use_cases.commit_messages import Committer
 from hl7_gateway.use_cases.configure_connection import ConfigureConnection
+from hl7_gateway.use_cases.deliver_messages import Destination
+from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
 from hl7_gateway.use_cases.forget_seen import forget_seen
+from hl7_gateway.use_cases.forget_settled import forget_settled
 from hl7_gateway.use_cases.receive_message import ReceiveMessage
+from hl7_gateway.use_cases.run_destinations import LEASE_TTL_S, Destinations
+from hl7_gateway.use_cases.search_outbound import PatientKeys
 
 
 def build(runtime: Runtime) -> Module:
@@ -49,26 +58,42 @@ def build(runtime: Runtime) -> Module:
     )
     receiver = ReceiveMessage(DirectorySenders(runtime.directory), committer, journal, clock, ids)
     listener = MllpListener(settings.listen_host, settings.listen_port, receiver, clock, _limits(settings))
-    connections = SqlConnectionStore(database, runtime.keyring, clock)
-    configure = ConfigureConnection(
-        connections, PemInspector(), SocketPortProbe(), runtime.directory.get, [listener], clock, ids
-    )
     leases = Leases(database, clock, ids)
+    connections = SqlConnectionStore(database, runtime.keyring, clock)
+    outbound = SqlOutboundStore(
+        database, leases, runtime.keyring, clock, ids, runtime.source("hl7-gateway"), runtime.replica
+    )
+    sending = Sending(
+        connections,
+        ConfigureConnection(
+            connections, PemInspector(), SocketPortProbe(), runtime.directory.get, [listener], clock, ids
+        ),
+        outbound,
+        EnqueueMessages(outbound, runtime.keyring, runtime.directory.get, ids),
+        PatientKeys(runtime.keyring, runtime.directory.all),
+    )
+    destinations = _destinations(runtime, settings, connections, outbound, leases)
     committing: list[asyncio.Task[None]] = []
 
     async def forget() -> None:
         """Prune what recognises old messages, on one replica."""
         await leases.run_while_held("hl7.forget-seen", lambda: forget_seen(store, settings.duplicate_window_s))
 
+    async def forget_sent() -> None:
+        """Delete what was sent long ago, on one replica."""
+        kept_s = settings.outbound_kept_s
+        await leases.run_while_held("hl7.forget-sent", lambda: forget_settled(outbound, kept_s))
+
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         committing[:] = [asyncio.create_task(committer.run(), name="hl7-commits")]
-        async with background("hl7-gateway", forget):
+        async with background("hl7-gateway", forget, forget_sent, destinations.run):
             try:
                 await listener.start()
                 journal.endpoint = f"mllp://{listener.host}:{listener.port}"
                 yield
             finally:
+                await destinations.stop()
                 await listener.stop(settings.stop_timeout_s)
                 committer.stop()  # nobody hears of these any more, but what was read is kept
                 await asyncio.gather(*committing, return_exceptions=True)
@@ -80,13 +105,47 @@ def build(runtime: Runtime) -> Module:
     return Module(
         name="hl7-gateway",
         prefix="/hl7",
-        router=router(store, runtime.keyring, runtime.directory.all, [listener], connections, configure),
+        router=router(store, runtime.keyring, runtime.directory.all, [listener], sending),
         access=ACCESS,
         database=database,
         lifespan=lifespan,
-        stream_topics=("ps.hl7.received.v1", "ps.hl7.rejected.v1"),
+        stream_topics=("ps.hl7.received.v1", "ps.hl7.rejected.v1", "ps.hl7.delivery.v1"),
         ready=ready,
     )
+
+
+def _destinations(
+    runtime: Runtime,
+    settings: Hl7GatewaySettings,
+    connections: SqlConnectionStore,
+    outbound: SqlOutboundStore,
+    leases: Leases,
+) -> Destinations:
+    connector = MllpConnector(runtime.outbound.policy)
+    journal = ExchangeDeliveryJournal(runtime.exchanges)
+
+    def make(connection: Connection, material: TlsMaterial) -> Destination:
+        return Destination(
+            connection,
+            material,
+            outbound,
+            connector,
+            journal,
+            runtime.clock,
+            runtime.ids.fraction,
+            stop_timeout_s=settings.stop_timeout_s,
+        )
+
+    destinations = Destinations(
+        lambda: connections.active("sender"),
+        connections.material,
+        make,
+        lambda name: leases.hold(name, ttl_s=LEASE_TTL_S),
+    )
+    connections.changed.append(destinations.look)
+    outbound.queued.append(destinations.wake)
+    outbound.released.append(destinations.rescan)
+    return destinations
 
 
 def _limits(settings: Hl7GatewaySettings) -> ListenerLimits:

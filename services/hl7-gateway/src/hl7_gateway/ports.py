@@ -11,7 +11,7 @@ from common.models.paging import Page
 from common.runtime.authentication import Caller
 from common.runtime.leases import Lease
 from hl7_gateway.core.connection_configuration import Connection, TlsMaterial
-from hl7_gateway.core.delivery import Write
+from hl7_gateway.core.delivery import Ending, Write
 from hl7_gateway.core.message import Header, NewMessage, Receipt, StoredMessage
 from hl7_gateway.core.outbound_message import Attempt, NewOutbound, Outbound
 from hl7_gateway.core.outbound_window import Candidate, Read
@@ -212,14 +212,16 @@ class OutboundFilter:
 class Live:
     """Where a sender stands: its link as its owner saw it last, its queue, and what it counted since it was made.
 
-    `parked` and `held` are counted up to a bound.
+    `owned`: a replica works the queue now. `parked` and `held` are counted up to a bound.
     """
 
+    owned: bool
     link: Mapping[str, Any] | None
     depth: int
     parked: int
     held: int
     oldest_queued_at: datetime | None
+    oldest_age_s: float | None
     counters: Mapping[str, int]
 
 
@@ -290,8 +292,8 @@ class PeerLink(Protocol):
     def send(self, data: bytes) -> None:
         """Hand bytes to the system; never waits, never fails (a connection that is gone is told by `receive`)."""
 
-    async def receive(self) -> bytes:
-        """The next bytes, empty at the end of the connection, however it came."""
+    async def receive(self) -> bytes | Ending:
+        """The next bytes, or how the connection ended."""
 
     def close(self) -> None:
         """End it now."""

@@ -30,13 +30,14 @@ from hl7_gateway.adapters.connection_store import SqlConnectionStore
 from hl7_gateway.adapters.outbound_store import COUNTER, MESSAGE, SqlOutboundStore, outbound_search, read_statement
 from hl7_gateway.adapters.tables import Base
 from hl7_gateway.core.connection_configuration import Connection, ConnectionDocument, ConnectionState, TlsMaterial
-from hl7_gateway.core.delivery import ERROR, REJECTED, End, Settlement, State, Write
+from hl7_gateway.core.delivery import ERROR, REJECTED, End, Settlement, State, Write, lease_name
 from hl7_gateway.core.outbound_message import NewOutbound
 from hl7_gateway.core.outbound_window import Candidate, Fetch, FetchKey
 from hl7_gateway.ports import OutboundFilter
 
 MIGRATIONS = Path(hl7_gateway.__file__).parent / "migrations"
 CALLER = Caller(TENANT, "ann", frozenset({Role.OPERATOR}))
+BENCH_ID = type_id("con", uuid7(1_700_000_000_001, 1))
 INTEGRATION = type_id("int", uuid7(1_700_000_000_000, 1))
 
 
@@ -146,7 +147,7 @@ def make(database: Database, at: datetime) -> Callable[..., Any]:
         store = SqlOutboundStore(database, leases, StaticKeyRing(), clock, SystemIds(), source, "rep_test")
         connection = connection_of(at, **sending)
         await connections.add(CALLER, connection, TlsMaterial())
-        lease = await leases.acquire("hl7.send.1", owner="me", ttl_s=60.0)
+        lease = await leases.acquire(lease_name(BENCH_ID), owner="me", ttl_s=60.0)
         assert lease is not None
         return Bench(database, clock, leases, connections, store, connection, lease)
 
@@ -186,7 +187,9 @@ async def test_a_message_is_begun_delivered_counted_and_told(make: Any, at: date
         (1, "delivered", timedelta(seconds=2))
     ]
     live = await bench.store.live(bench.connection)
-    assert (live.depth, live.oldest_queued_at) == (0, None)
+    assert (live.depth, live.oldest_queued_at, live.owned) == (0, None, True)
+    bench.clock.advance(120)
+    assert not (await bench.store.live(bench.connection)).owned
     assert live.counters == {"queued": 1, "sent": 1, "delivered": 1, "acknowledged": 1}
     async with bench.database.read() as session:
         (row,) = (await session.execute(select(OUTBOX.c.event))).scalars()
@@ -320,7 +323,7 @@ async def test_a_new_owner_takes_up_what_was_in_flight_and_the_old_one_writes_no
     await bench.put("a")
     candidate = await bench.begun("a")
     bench.clock.advance(120)
-    newer = await bench.leases.acquire("hl7.send.1", owner="other", ttl_s=60.0)
+    newer = await bench.leases.acquire(lease_name(BENCH_ID), owner="other", ttl_s=60.0)
     await bench.store.recover(newer, bench.connection)
     with pytest.raises(SuiteError, match=r"lease\.lost"):
         await bench.write(end(candidate, State.DELIVERED))

@@ -21,6 +21,7 @@ from hl7_gateway.core.delivery import (
     Connect,
     Delivery,
     End,
+    Ending,
     Link,
     Rules,
     State,
@@ -299,7 +300,7 @@ def test_a_receiver_that_closes_at_once_is_not_asked_without_pause() -> None:
     bench.queue.add("a")
     bench.run()
     for pause_s in (1.0, 2.0, 4.0, 4.0):
-        bench.delivery.ended(bench.delivery.generation, bench.now, 0.0)
+        bench.delivery.ended(bench.delivery.generation, Ending.CLOSED, bench.now, 0.0)
         bench.run()
         before = len(bench.connects)
         assert bench.delivery.deadline(bench.now) == bench.now + pause_s
@@ -616,7 +617,7 @@ class Simulation:
 
     def close(self, _: int) -> None:
         if self.alive is not None:
-            self.delivery.ended(self.alive, self.now, 0.5)
+            self.delivery.ended(self.alive, Ending.RESET, self.now, 0.5)
 
     def wait(self, which: int) -> None:
         self.now += (0.5, 5.0, 11.0)[which % 3]

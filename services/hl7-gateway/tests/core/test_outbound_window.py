@@ -77,7 +77,8 @@ def test_a_key_that_waits_is_passed_over_and_taken_up_again() -> None:
         work.done(found)
     assert seen == ["m301", "m303"]
     assert work.reads < 10
-    assert work.window.waits_until() == 10.0
+    assert work.window.waits_until(1.0) == 10.0
+    assert work.window.waits_until(10.0) is None
     seen = []
     while (found := work.take(now=10.0)) is not None:
         seen.append(found.sequence)

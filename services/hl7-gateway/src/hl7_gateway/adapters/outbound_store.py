@@ -25,6 +25,7 @@ from common.runtime import audit, outbox
 from common.runtime.authentication import Caller
 from common.runtime.database import Database
 from common.runtime.leases import Lease, Leases
+from common.runtime.tables import LEASE
 from hl7_gateway.adapters.tables import (
     NOT_REMOVED,
     QUEUED,
@@ -37,7 +38,7 @@ from hl7_gateway.adapters.tables import (
     OutboundMessageRow,
 )
 from hl7_gateway.core.connection_configuration import Connection, ConnectionState
-from hl7_gateway.core.delivery import INTERRUPTED, End, Settlement, State, Write
+from hl7_gateway.core.delivery import INTERRUPTED, End, Settlement, State, Write, lease_name
 from hl7_gateway.core.outbound_message import Attempt, NewOutbound, Outbound
 from hl7_gateway.core.outbound_window import Candidate, Fetch, Read
 from hl7_gateway.ports import KeySource, Live, OutboundFilter, Signals
@@ -57,8 +58,11 @@ _LEFT: Final = ("delivered", "dropped", "discarded")
 _METADATA: Final = [MESSAGE.c[name] for name in Outbound.__slots__]
 _CANDIDATE: Final = [
     MESSAGE.c[name]
-    for name in ("id", "sequence", "order_key", "control_id", "attempts", "refusals", "silences", "not_before")
-]
+    for name in (
+        "id", "sequence", "order_key", "control_id", "attempts", "refusals", "silences", "not_before", "message_type",
+        "trigger_event", "size_bytes",
+    )
+]  # fmt: skip
 _EARLIER: Final = MESSAGE.alias("earlier")
 _EARLIER_OF_KEY: Final = (
     _EARLIER.c.connection_id == MESSAGE.c.connection_id,
@@ -349,6 +353,8 @@ class SqlOutboundStore:
     async def live(self, connection: Connection) -> Live:
         mine = MESSAGE.c.connection_id == connection.id
         oldest = select(MESSAGE.c.queued_at).where(mine, text(QUEUED)).order_by(MESSAGE.c.sequence).limit(1)
+        alive = (LEASE.c.name == lease_name(connection.id), LEASE.c.expires_at > self._clock.now())
+        owner = select(LEASE.c.name).where(*alive)
         async with self._database.read() as session:
             counters = await self._counters(session, connection.id)
             link = (await session.execute(select(LINK).where(LINK.c.connection_id == connection.id))).mappings().first()
@@ -358,9 +364,20 @@ class SqlOutboundStore:
                 counted = select(func.count()).select_from(some.limit(SHOWN_STOPPED_MAX).subquery())
                 stopped[state] = (await session.execute(counted)).scalar_one()
             oldest_at = (await session.execute(oldest)).scalar()
+            owned = (await session.execute(owner)).first() is not None
         depth = counters.get(_QUEUED_COUNTER, 0) - sum(counters.get(name, 0) for name in _LEFT)
         shown = {name: value for name, value in counters.items() if name != _REVISION}
-        return Live(dict(link) if link else None, depth, stopped[State.PARKED], stopped[State.HELD], oldest_at, shown)
+        age_s = None if oldest_at is None else max(0.0, (self._clock.now() - oldest_at).total_seconds())
+        return Live(
+            owned=owned,
+            link=dict(link) if link else None,
+            depth=depth,
+            parked=stopped[State.PARKED],
+            held=stopped[State.HELD],
+            oldest_queued_at=oldest_at,
+            oldest_age_s=age_s,
+            counters=shown,
+        )
 
     async def forget_settled(self, kept_s: float) -> int:
         """Delete messages that were settled so long ago, and their attempts, in small transactions; how many."""
@@ -522,7 +539,16 @@ def outbound_search(tenant: str, wanted: OutboundFilter) -> Select[Any]:
 def _candidate(row: Any, now: datetime) -> Candidate:
     wait_s = max(0.0, (row.not_before - now).total_seconds()) if row.not_before is not None else 0.0
     return Candidate(
-        row.id, row.sequence, row.order_key, row.control_id, row.attempts, row.refusals, row.silences, wait_s
+        id=row.id,
+        sequence=row.sequence,
+        key=row.order_key,
+        control_id=row.control_id,
+        attempts=row.attempts,
+        refusals=row.refusals,
+        silences=row.silences,
+        wait_s=wait_s,
+        operation=f"{row.message_type}^{row.trigger_event}" if row.trigger_event else row.message_type,
+        size_bytes=row.size_bytes,
     )
 
 

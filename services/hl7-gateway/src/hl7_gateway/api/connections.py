@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -12,7 +13,7 @@ from common.models.identifiers import check_id
 from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import LIMIT_DEFAULT, CursorText, Limit, etag, if_match, page_body
 from hl7_gateway.core.connection_configuration import Connection, ConnectionDocument, Step
-from hl7_gateway.ports import ConnectionBook, ConnectionVersion
+from hl7_gateway.ports import ConnectionBook, ConnectionVersion, Live, OutboundBook
 from hl7_gateway.use_cases.configure_connection import ConfigureConnection
 
 Who = Annotated[Caller, Depends(caller_of)]
@@ -45,9 +46,10 @@ class Move(BaseModel):
     reason: Reason
 
 
-def add_routes(api: APIRouter, book: ConnectionBook, configure: ConfigureConnection) -> None:
+def add_routes(api: APIRouter, book: ConnectionBook, configure: ConfigureConnection, outbound: OutboundBook) -> None:
     """Paths begin after /hl7/v1."""
     _documents(api, book, configure)
+    _one(api, book, outbound)
     _changes(api, book, configure)
     _steps(api, book, configure)
 
@@ -66,11 +68,6 @@ def _documents(api: APIRouter, book: ConnectionBook, configure: ConfigureConnect
         page = await book.list(caller.tenant, cursor, limit)
         return page_body([connection.as_json() for connection in page.items], page.next)
 
-    @api.get("/connections/{connection_id}", summary="One HL7 connection")
-    async def read(connection_id: str, response: Response, caller: Who) -> dict[str, Any]:
-        """Its configuration; its ETag is needed to change it."""
-        return answer(await book.get(caller.tenant, check_id(connection_id, "con")), response)
-
     @api.get("/connections/{connection_id}/versions", summary="What an HL7 connection was")
     async def versions(
         connection_id: str, caller: Who, limit: Limit = LIMIT_DEFAULT, cursor: CursorText = None
@@ -78,6 +75,17 @@ def _documents(api: APIRouter, book: ConnectionBook, configure: ConfigureConnect
         """Every version with its author and reason, newest first; a removed connection's too."""
         page = await book.versions(caller.tenant, check_id(connection_id, "con"), cursor, limit)
         return page_body([version_json(version) for version in page.items], page.next)
+
+
+def _one(api: APIRouter, book: ConnectionBook, outbound: OutboundBook) -> None:
+    @api.get("/connections/{connection_id}", summary="One HL7 connection, and where it stands")
+    async def read(connection_id: str, response: Response, caller: Who) -> dict[str, Any]:
+        """Its configuration (its ETag is needed to change it); of a sender the link, the queue and what was counted."""
+        connection = await book.get(caller.tenant, check_id(connection_id, "con"))
+        shown = answer(connection, response)
+        if connection.configuration.direction == "sender":
+            shown["live"] = live_json(await outbound.live(connection))
+        return shown
 
 
 def _changes(api: APIRouter, book: ConnectionBook, configure: ConfigureConnection) -> None:
@@ -140,4 +148,26 @@ def version_json(version: ConnectionVersion) -> dict[str, Any]:
         "author": version.author,
         "reason": version.reason,
         "changed_at": instant_text(version.changed_at),
+    }
+
+
+def live_json(live: Live) -> dict[str, Any]:
+    """Where a sender stands, as the API shows it; a link that nobody owns is down, whatever was noted of it."""
+    link: Mapping[str, Any] = live.link if live.owned and live.link is not None else {"state": "down"}
+    oldest = live.oldest_queued_at
+    return {
+        "link": {
+            "state": link["state"],
+            "error_code": link.get("code"),
+            "since": instant_text(link["since"]) if "since" in link else None,
+            "replica": link.get("replica"),
+        },
+        "queue": {
+            "depth": live.depth,
+            "parked": live.parked,
+            "held": live.held,
+            "oldest_queued_at": None if oldest is None else instant_text(oldest),
+            "oldest_age_s": live.oldest_age_s,
+        },
+        "counters": dict(live.counters),
     }

@@ -38,9 +38,15 @@ NO_ACKNOWLEDGMENT: Final = "hl7.no-acknowledgment"
 FOREIGN: Final = "hl7.acknowledgment-foreign"
 UNREADABLE: Final = "hl7.acknowledgment-unreadable"
 CUT: Final = "hl7.connection-cut"
+TLS: Final = "peer.tls"
 INTERRUPTED: Final = "hl7.delivery-interrupted"
 ERROR: Final = "hl7.refused-error"
 REJECTED: Final = "hl7.refused-reject"
+
+
+def lease_name(connection_id: str) -> str:
+    """Of the lease whose holder works a connection's queue."""
+    return f"hl7.send.{connection_id}"
 
 
 class Link(StrEnum):
@@ -49,6 +55,15 @@ class Link(StrEnum):
     DOWN = "down"
     CONNECTING = "connecting"
     UP = "up"
+
+
+class Ending(StrEnum):
+    """How a receiver ended its connection."""
+
+    CLOSED = "closed"
+    RESET = "reset"
+    TLS = "tls"
+    """Refused after our side of the handshake was done (TLS 1.3: a client's certificate)."""
 
 
 class End(StrEnum):
@@ -161,11 +176,17 @@ class Counts:
     sent: int = 0
     interruptions: int = 0
     closed_by_peer: int = 0
+    resets: int = 0
     timeouts: int = 0
     answers_foreign: int = 0
     answers_repeated: int = 0
     answers_unreadable: int = 0
     bytes_outside_frames: int = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether anything was counted."""
+        return any(getattr(self, name) for name in self.__slots__)
 
     def taken(self) -> dict[str, int]:
         """What is not zero, which then begins at zero again."""
@@ -223,6 +244,7 @@ class Delivery:
         self._ended: list[Settlement] = []
         self._written: Write | None = None
         self._closing: list[Close] = []
+        self._flush = False
 
     # ---- What happened.
 
@@ -233,6 +255,10 @@ class Delivery:
     def rescan(self) -> None:
         """Messages came back into the queue, or left it."""
         self._window.rescan()
+
+    def flush(self) -> None:
+        """What was counted is to be written, though nothing else is."""
+        self._flush = True
 
     def fetched(self, read: Read, rows: Sequence[Candidate], now: float) -> None:
         """What a read found."""
@@ -297,12 +323,15 @@ class Delivery:
         for event in self._decoder.receive_data(data):
             self._heard(event, now, chance)
 
-    def ended(self, generation: int, now: float, chance: float) -> None:
-        """The receiver closed or lost the connection."""
+    def ended(self, generation: int, ending: Ending, now: float, chance: float) -> None:
+        """The receiver ended the connection, or it was lost."""
         if generation != self.generation or self.link is not Link.UP:
             return
-        self.counts.closed_by_peer += 1
-        self._cut(CUT, now, chance)
+        if ending is Ending.CLOSED:
+            self.counts.closed_by_peer += 1
+        else:
+            self.counts.resets += 1
+        self._cut(TLS if ending is Ending.TLS else CUT, now, chance)
 
     def tick(self, now: float, chance: float) -> None:
         """Look at the deadlines."""
@@ -364,7 +393,7 @@ class Delivery:
             times.append(self._progress_at + self._rules.idle_timeout_s)
         if self.link is Link.DOWN and not self._stopping and (self._ready or self._window.sendable(now)):
             times.append(self._connect_at)
-        until = self._window.waits_until()
+        until = self._window.waits_until(now)
         if until is not None and not self._stopping:
             times.append(until)
         return min(times, default=None)
@@ -417,8 +446,10 @@ class Delivery:
         return found
 
     def _to_write(self) -> list[Action]:
-        if self._written is not None or not (self._ended or self._chosen):
+        due = self._ended or self._chosen or (self._flush and self.counts.any)
+        if self._written is not None or not due:
             return []
+        self._flush = False
         self._written = Write(tuple(self._ended), tuple(self._chosen))
         self._beginning = {candidate.id: candidate for candidate in self._chosen}
         self._ended, self._chosen = [], []

@@ -35,6 +35,9 @@ class Candidate:
     refusals: int = 0
     silences: int = 0
     wait_s: float = 0.0
+    operation: str = ""
+    """`ADT^A08`, for exchange records."""
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +107,10 @@ class Window:
         """Whether `take` would find one."""
         return next(self._free(now), None) is not None
 
-    def waits_until(self) -> float | None:
-        """When the first key that waits is free again."""
-        return min(
-            (key.until for key in self._keys.values() if key.until and key.waiting and not key.busy), default=None
-        )
+    def waits_until(self, now: float) -> float | None:
+        """When the first key that waits now is free again."""
+        waiting = (key.until for key in self._keys.values() if key.waiting and not key.busy)
+        return min((until for until in waiting if until > now), default=None)
 
     def put_back(self, candidate: Candidate, until: float = 0.0) -> None:
         """A busy message is not done: it is the first of its key again, not before `until`."""
