@@ -24,12 +24,16 @@ def messages_of(data: bytes) -> list[bytes]:
     if data.startswith((*_UTF_16_MARKS, *charset.UTF_16_STARTS)):
         return [data]
     found: list[bytearray] = []
+    blank, batch = b"", False
     for line in _LINE.findall(data):
-        if not line.strip(b"\r\n"):
-            continue
         name = line.removeprefix(_UTF_8_MARK)[:3]
-        if name == b"MSH" or (not found and name not in _BATCH_SEGMENTS):
+        batch = batch or name in _BATCH_SEGMENTS
+        if not line.strip(b"\r\n"):
+            blank += line  # within a message it stays, between two it belongs to neither
+        elif name == b"MSH" or (not found and name not in _BATCH_SEGMENTS):
             found.append(bytearray(line))
+            blank = b""
         elif name not in _BATCH_SEGMENTS:
-            found[-1] += line
-    return [bytes(message) for message in found]
+            found[-1] += blank + line
+            blank = b""
+    return [data] if len(found) == 1 and not batch else [bytes(message) for message in found]
