@@ -65,7 +65,7 @@ async def _feed(client: Any, name: str, message: Callable[..., bytes], ledger: L
                 ledger.note(code, control_id)
 
 
-async def _catalogued(data: Path) -> None:
+async def wait_until_catalogued(data: Path) -> None:
     """Until everything that was stored can be found."""
     behind = "SELECT (SELECT max(sequence) FROM body) - (SELECT sequence FROM progress WHERE name = 'catalogued')"
     with contextlib.closing(sqlite3.connect(data / "hl7-intake.sqlite3")) as database:
@@ -114,7 +114,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, connect: 
         assert await client.code() == ("AA", control_id)
     client.close()
     await client.writer.wait_closed()
-    await _catalogued(tmp_path)
+    await wait_until_catalogued(tmp_path)
     process.terminate()
     async with asyncio.timeout(WAIT_S):
         assert await process.wait() == 0

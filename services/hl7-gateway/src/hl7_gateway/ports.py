@@ -9,7 +9,12 @@ from typing import Any, NamedTuple, Protocol
 
 from common.models.paging import Page
 from common.runtime.authentication import Caller
+from common.runtime.leases import Lease
+from hl7_gateway.core.connection_configuration import Connection, TlsMaterial
+from hl7_gateway.core.delivery import Ending, Write
 from hl7_gateway.core.message import Header, NewMessage, Receipt, StoredMessage, TakenMessage
+from hl7_gateway.core.outbound_message import Attempt, NewOutbound, Outbound
+from hl7_gateway.core.outbound_window import Candidate, Read
 from hl7_gateway.core.senders import InboundChannel, SenderTable
 
 
@@ -172,3 +177,196 @@ class Listener(Protocol):
 
     def state(self) -> Mapping[str, Any]:
         """Address, state, open connections and counters."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionVersion:
+    """What a connection was from `changed_at` on."""
+
+    version: int
+    state: str
+    configuration: Mapping[str, Any]
+    tls_facts: Mapping[str, Any]
+    author: str
+    reason: str
+    changed_at: datetime
+
+
+class ConnectionBook(Protocol):
+    """Connections; every change is one transaction with its version and its audit entry."""
+
+    async def add(self, caller: Caller, connection: Connection, material: TlsMaterial) -> None:
+        """Raises SuiteError `connection.name-taken` or `connection.port-taken`."""
+
+    async def get(self, tenant: str, connection_id: str) -> Connection:
+        """Raises SuiteError `connection.not-found`."""
+
+    async def list(self, tenant: str, cursor: str | None, limit: int) -> Page[Connection]:
+        """By time of creation. Raises SuiteError `request.bad-cursor`."""
+
+    async def save(
+        self, caller: Caller, before: Connection, after: Connection, material: TlsMaterial | None, action: str
+    ) -> None:
+        """Replace `before` by `after`; `material` None keeps what is sealed.
+
+        Raises SuiteError `request.version-changed` when somebody was quicker, `connection.name-taken`,
+        `connection.port-taken`.
+        """
+
+    async def remove(self, caller: Caller, connection: Connection, reason: str) -> None:
+        """Raises SuiteError `request.version-changed` or `connection.has-messages`; its history stays."""
+
+    async def material(self, connection: Connection) -> TlsMaterial:
+        """Its PEM texts, unsealed."""
+
+    async def versions(
+        self, tenant: str, connection_id: str, cursor: str | None, limit: int
+    ) -> Page[ConnectionVersion]:
+        """Newest first. Raises SuiteError `connection.not-found` or `request.bad-cursor`."""
+
+
+class TlsInspector(Protocol):
+    """Reads PEM texts."""
+
+    def inspect(self, material: TlsMaterial, *, below: str) -> Mapping[str, Any]:
+        """What may be shown of them. Raises SuiteError `request.invalid` naming the text that cannot be used."""
+
+
+class PortProbe(Protocol):
+    """Whether this machine lets us listen."""
+
+    def check(self, host: str, port: int) -> None:
+        """Raises SuiteError `connection.port-in-use` or `connection.port-unusable`."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundFilter:
+    """Which outbound messages: every filter that is given must hold."""
+
+    connection_id: str | None = None
+    integration_id: str | None = None
+    control_id: str | None = None
+    message_type: str | None = None
+    trigger_event: str | None = None
+    state: str | None = None
+    error_code: str | None = None
+    patient_keys: tuple[str, ...] | None = None
+    after: datetime | None = None
+    before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Where a sender stands: its link as its owner saw it last, its queue, and what it counted since it was made.
+
+    `owned`: a replica works the queue now. `parked` and `held` are counted up to a bound.
+    """
+
+    owned: bool
+    link: Mapping[str, Any] | None
+    depth: int
+    parked: int
+    held: int
+    oldest_queued_at: datetime | None
+    oldest_age_s: float | None
+    counters: Mapping[str, int]
+
+
+class OutboundBook(Protocol):
+    """The queues, as the API sees them; every change is audited."""
+
+    async def enqueue(self, connection: Connection, messages: Sequence[NewOutbound]) -> None:
+        """Put messages at the end of a queue, all or none.
+
+        Raises SuiteError `connection.not-found`, `connection.not-sending` or `connection.queue-full`.
+        """
+
+    async def search(self, tenant: str, wanted: OutboundFilter, cursor: str | None, limit: int) -> Page[Outbound]:
+        """Newest first. Raises SuiteError `request.bad-cursor`."""
+
+    async def get(self, tenant: str, message_id: str) -> tuple[Outbound, Sequence[Attempt]]:
+        """Raises SuiteError `outbound.not-found`."""
+
+    async def retry(self, caller: Caller, message_id: str, reason: str) -> Outbound:
+        """Queue a parked message again at its old place. Raises SuiteError `request.conflict`, `outbound.not-found`."""
+
+    async def discard(self, caller: Caller, message_id: str, reason: str) -> Outbound:
+        """Take a message out of its queue for good. Raises SuiteError `request.conflict`, `outbound.not-found`."""
+
+    async def retry_parked(self, caller: Caller, connection: Connection, reason: str, limit: int) -> int:
+        """Queue a connection's parked messages again, the oldest first; how many."""
+
+    async def live(self, connection: Connection) -> Live:
+        """Where it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What tells an owner, on whatever replica, that its queue changed."""
+
+    queued: int
+    revision: int
+
+
+class OutboundQueue(Protocol):
+    """One sender's queue, for its owner. Writing raises SuiteError `lease.lost` once another one owns it."""
+
+    async def recover(self, lease: Lease, connection: Connection) -> None:
+        """What an owner before left in flight is queued again."""
+
+    async def read(self, connection: Connection, read: Read) -> Sequence[Candidate]:
+        """Queued messages, in order."""
+
+    async def write(
+        self, lease: Lease, connection: Connection, write: Write, counted: Mapping[str, int]
+    ) -> Mapping[str, bytes]:
+        """Store how tries ended and which begin, with their events, in one transaction; the bodies of those begun.
+
+        Not begun, and not in the answer: what is no longer queued, and what an earlier message of its key is before.
+        The same write may be repeated. Raises SuiteError `database.unavailable` or `keys.unavailable`.
+        """
+
+    async def signals(self, connection: Connection) -> Signals:
+        """As of now."""
+
+    async def note_link(self, connection: Connection, state: str, code: str | None) -> None:
+        """Keep what the API shows of the link."""
+
+
+class PeerLink(Protocol):
+    """A connection to a receiver."""
+
+    def send(self, data: bytes) -> None:
+        """Hand bytes to the system; never waits, never fails (a connection that is gone is told by `receive`)."""
+
+    async def receive(self) -> bytes | Ending:
+        """The next bytes, or how the connection ended."""
+
+    def close(self) -> None:
+        """End it now."""
+
+
+class Connector(Protocol):
+    """Connects to receivers, by addresses that the operator allows."""
+
+    async def connect(self, connection: Connection, material: TlsMaterial) -> PeerLink:
+        """Raises SuiteError `peer.dns`, `peer.address-refused`, `peer.connect`, `peer.tls` or `peer.timeout`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """One try to deliver, for the exchange history."""
+
+    connection: Connection
+    operation: str
+    started_at: datetime
+    duration_ms: float
+    error_code: str | None
+    request_bytes: int
+
+
+class DeliveryJournal(Protocol):
+    """Exchange records of what is sent; never fails, never blocks."""
+
+    def tried(self, delivered: Delivered) -> None:
+        """One try ended."""

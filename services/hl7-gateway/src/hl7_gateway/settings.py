@@ -43,3 +43,6 @@ class Hl7GatewaySettings(ServiceSettings):
     duplicate_window_s: float = Field(
         default=7 * 24 * 3600.0, gt=0, description="how long a repeated message is recognised"
     )
+    outbound_kept_s: float = Field(
+        default=30 * 24 * 3600.0, gt=0, description="how long sent and discarded messages are kept"
+    )

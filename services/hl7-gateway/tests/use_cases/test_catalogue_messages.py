@@ -29,11 +29,13 @@ class MemoryCatalogue:
         self.messages: dict[str, NewMessage] = {}
         self.batches: list[int] = []
         self.away = False
+        self.added = asyncio.Event()
 
     async def add(self, messages: Sequence[NewMessage]) -> None:
         if self.away:
             raise SuiteError("database.unavailable")
         self.batches.append(len(messages))
+        self.added.set()
         for message in messages:
             self.messages.setdefault(message.id, message)
 
@@ -220,8 +222,7 @@ async def test_under_load_a_slice_is_taken_and_then_rested(table: SenderTable, m
         await bench.store(number, message(f"c-{number}"))
     async with bench.running():
         async with asyncio.timeout(WAIT_S):
-            while not bench.catalogue.batches:  # noqa: ASYNC110 - the fake has no event
-                await asyncio.sleep(0.005)
+            await bench.catalogue.added.wait()
         assert not await bench.cataloguer.caught_up(0.05)
         assert bench.catalogue.batches == [100]
         bench.loaded = False

@@ -149,6 +149,7 @@ EVENT_TYPES: Final[dict[str, EventType]] = {
             {
                 "message_id": "string", "integration_id": "string", "channel": "string", "state": "string",
                 "acknowledgment_code": "string", "error_code": "string", "attempt": "integer",
+                "connection_id": "string", "message_type": "string", "trigger_event": "string",
             },
         ),
         EventType("ps.sync.run.started", "ps.sync.run.v1", "A synchronisation run began", _RUN_FIELDS),

@@ -24,6 +24,8 @@ PREFIXES: Final[dict[str, str]] = {
     "xrf": "cross-reference",
     "sch": "schedule",
     "msg": "HL7 message",
+    "con": "HL7 connection",
+    "obm": "outbound HL7 message",
     "alr": "alert",
     "whk": "webhook",
     "dlv": "delivery",

@@ -1,4 +1,4 @@
-"""HTTP of the HL7 gateway: the message store and the listeners."""
+"""HTTP of the message store and the listeners."""
 
 from __future__ import annotations
 

@@ -1,0 +1,46 @@
+"""HTTP of the HL7 gateway: a file per resource."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+
+from common.runtime.idempotency import IdempotentRoute
+from hl7_gateway.api import connections, messages, outbound
+from hl7_gateway.api.messages import Backlog, Integrations, message_json
+from hl7_gateway.ports import ConnectionBook, KeySource, Listener, MessageBook, OutboundBook
+from hl7_gateway.use_cases.configure_connection import ConfigureConnection
+from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
+from hl7_gateway.use_cases.search_outbound import PatientKeys
+
+__all__ = ["Sending", "message_json", "router"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What the routes of connections and of sending need."""
+
+    connections: ConnectionBook
+    configure: ConfigureConnection
+    book: OutboundBook
+    enqueue: EnqueueMessages
+    patients: PatientKeys
+
+
+def router(
+    book: MessageBook,
+    keys: KeySource,
+    integrations: Integrations,
+    listeners: Sequence[Listener],
+    backlog: Backlog,
+    sending: Sending,
+) -> APIRouter:
+    """The routes; paths begin after /hl7/v1."""
+    api = messages.router(book, keys, integrations, listeners, backlog)
+    mine = APIRouter(route_class=IdempotentRoute, tags=["hl7: Connections"])
+    connections.add_routes(mine, sending.connections, sending.configure, sending.book)
+    outbound.add_routes(mine, sending.connections, sending.book, sending.enqueue, sending.patients)
+    api.include_router(mine)
+    return api
