@@ -14,6 +14,7 @@ ACCESS: Final = (
     Access("GET", "/messages/{message_id}", READ_RECORDS | {Role.OPERATOR}),
     Access("POST", "/messages/{message_id}:read-body", frozenset({Role.PHI_REVIEWER})),
     Access("GET", "/listeners", READ_STATE),
+    Access("GET", "/unmatched-senders", READ_STATE),
     Access("POST", "/connections", CONFIGURE),
     Access("GET", "/connections", READ_STATE),
     Access("GET", _CONNECTION, READ_STATE),

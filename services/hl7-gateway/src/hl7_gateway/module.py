@@ -15,12 +15,12 @@ from common.runtime.module import Module
 from common.runtime.runtime import Runtime
 from common.runtime.settings import load
 from hl7_gateway.access import ACCESS
-from hl7_gateway.adapters.channels import DirectorySenders
+from hl7_gateway.adapters.channels import ConnectionSenders, DirectorySenders
 from hl7_gateway.adapters.connection_store import SqlConnectionStore
 from hl7_gateway.adapters.intake_tables import IntakeBase
 from hl7_gateway.adapters.journal import TelemetryJournal
 from hl7_gateway.adapters.message_store import SqlMessageStore
-from hl7_gateway.adapters.mllp_listener import ListenerLimits, MllpListener
+from hl7_gateway.adapters.mllp_listener import ListenerLimits, MllpListener, configured_listener
 from hl7_gateway.adapters.mllp_sender import MllpConnector
 from hl7_gateway.adapters.outbound_journal import ExchangeDeliveryJournal
 from hl7_gateway.adapters.outbound_store import SqlOutboundStore
@@ -32,6 +32,8 @@ from hl7_gateway.adapters.tls_material import PemInspector
 from hl7_gateway.api import Sending, router
 from hl7_gateway.core.connection import Limits
 from hl7_gateway.core.connection_configuration import Connection, TlsMaterial
+from hl7_gateway.core.reception import DEFAULT, reception_of
+from hl7_gateway.core.unmatched import UnmatchedSenders
 from hl7_gateway.settings import Hl7GatewaySettings
 from hl7_gateway.use_cases.catalogue_messages import Cataloguer
 from hl7_gateway.use_cases.commit_messages import Committer
@@ -42,6 +44,7 @@ from hl7_gateway.use_cases.forget_seen import forget_seen
 from hl7_gateway.use_cases.forget_settled import forget_settled
 from hl7_gateway.use_cases.receive_message import ReceiveMessage
 from hl7_gateway.use_cases.run_destinations import LEASE_TTL_S, Destinations
+from hl7_gateway.use_cases.run_listeners import Listeners
 from hl7_gateway.use_cases.search_outbound import PatientKeys
 
 
@@ -54,7 +57,9 @@ class _Receiving:
     committer: Committer
     cataloguer: Cataloguer
     listener: MllpListener
+    listeners: Listeners
     journal: TelemetryJournal
+    unmatched: UnmatchedSenders
 
     @asynccontextmanager
     async def running(self, stop_timeout_s: float, committing: list[asyncio.Task[None]]) -> AsyncIterator[None]:
@@ -66,7 +71,7 @@ class _Receiving:
             self.journal.endpoint = f"mllp://{self.listener.host}:{self.listener.port}"
             yield
         finally:
-            await self.listener.stop(stop_timeout_s)
+            await asyncio.gather(self.listener.stop(stop_timeout_s), self.listeners.stop())
             self.committer.stop()
             await asyncio.gather(*committing, return_exceptions=True)
             await self.intake.close()
@@ -77,8 +82,8 @@ def build(runtime: Runtime) -> Module:
     settings = load(Hl7GatewaySettings)
     database = runtime.database("hl7-gateway", Base.metadata, Path(__file__).parent / "migrations")
     leases = Leases(database, runtime.clock, runtime.ids)
-    receiving = _receiving(runtime, settings, database)
     connections = SqlConnectionStore(database, runtime.keyring, runtime.clock)
+    receiving = _receiving(runtime, settings, database, connections)
     outbound = SqlOutboundStore(
         database,
         leases,
@@ -109,7 +114,7 @@ def build(runtime: Runtime) -> Module:
     async def lifespan() -> AsyncIterator[None]:
         async with (
             receiving.running(settings.stop_timeout_s, committing),
-            background("hl7-gateway", forget, catalogue, forget_sent, destinations.run),
+            background("hl7-gateway", forget, catalogue, forget_sent, destinations.run, receiving.listeners.run),
         ):
             try:
                 yield
@@ -130,6 +135,8 @@ def build(runtime: Runtime) -> Module:
             [receiving.listener],
             receiving.cataloguer,
             _sending(runtime, connections, outbound, receiving.listener),
+            receiving.listeners,
+            receiving.unmatched,
         ),
         access=ACCESS,
         database=database,
@@ -139,7 +146,9 @@ def build(runtime: Runtime) -> Module:
     )
 
 
-def _receiving(runtime: Runtime, settings: Hl7GatewaySettings, database: Database) -> _Receiving:
+def _receiving(
+    runtime: Runtime, settings: Hl7GatewaySettings, database: Database, connections: SqlConnectionStore
+) -> _Receiving:
     clock, ids, keys = runtime.clock, runtime.ids, runtime.keyring
     intake = _intake(runtime)
     store = SqlMessageStore(database, intake, keys, clock, ids, runtime.source("hl7-gateway"))
@@ -154,12 +163,33 @@ def _receiving(runtime: Runtime, settings: Hl7GatewaySettings, database: Databas
     journal = TelemetryJournal(
         runtime.telemetry, runtime.exchanges, f"mllp://{settings.listen_host}:{settings.listen_port}"
     )
-    senders = DirectorySenders(runtime.directory)
-    receiver = ReceiveMessage(senders, committer, journal, clock, ids)
-    cataloguer = Cataloguer(intake, store, keys, senders, journal, clock, lambda: committer.loaded)
+    senders, unmatched = DirectorySenders(runtime.directory), UnmatchedSenders()
+    receptions = {DEFAULT.connection_id: DEFAULT}
+    receiver = ReceiveMessage(senders, committer, journal, clock, ids, unmatched=unmatched)
+
+    async def make(connection: Connection, material: TlsMaterial) -> MllpListener:
+        reception = receptions[connection.id] = reception_of(connection)
+        own = ConnectionSenders(runtime.directory, connection)
+        receives = ReceiveMessage(own, committer, journal, clock, ids, reception=reception, unmatched=unmatched)
+        return configured_listener(connection, material, receives, clock, _limits(settings))
+
+    cataloguer = Cataloguer(
+        intake,
+        store,
+        keys,
+        senders,
+        journal,
+        clock,
+        lambda: committer.loaded,
+        lambda connection_id: receptions.get(connection_id, DEFAULT),
+    )
     committer.stored = cataloguer.stored
     listener = MllpListener(settings.listen_host, settings.listen_port, receiver, clock, _limits(settings))
-    return _Receiving(intake, store, committer, cataloguer, listener, journal)
+    listeners = Listeners(
+        lambda: connections.active("listener"), connections.material, make, stop_timeout_s=settings.stop_timeout_s
+    )
+    connections.changed.append(listeners.look)
+    return _Receiving(intake, store, committer, cataloguer, listener, listeners, journal, unmatched)
 
 
 def _sending(

@@ -100,6 +100,7 @@ class WaitingMessage(NamedTuple):
     received_ms: int
     rejection: str
     sealed_body: bytes
+    connection_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ class MessageFilter:
 
     integration_id: str | None = None
     channel: str | None = None
+    connection_id: str | None = None
     control_id: str | None = None
     message_type: str | None = None
     trigger_event: str | None = None

@@ -110,6 +110,8 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "hl7.frame-too-large": ErrorRow(413, "The HL7 frame is larger than allowed", _C, _N, "Split the message, or raise PS_HL7_FRAME_BYTES_MAX."),
     "hl7.sender-unknown": ErrorRow(422, "No hl7v2-in channel accepts this sender", _OP, _N, "Add MSH-3 and MSH-4 of the sender to a hl7v2-in channel."),
     "hl7.sender-ambiguous": ErrorRow(422, "Channels of several practices claim this sender", _OP, _N, "Name MSH-3 and MSH-4 of the sender in the one channel it belongs to."),
+    "hl7.invalid": ErrorRow(422, "The message does not follow the standard", _C, _N, "Correct what the ERR segments name, then send it again; the connection's profile can loosen a rule for this sender."),
+    "hl7.peer-not-allowed": ErrorRow(422, "The peer may not send as that application and facility", _C, _N, "Add MSH-3 and MSH-4 to the connection's allowed_peers, or correct the sender."),
     "hl7.type-unsupported": ErrorRow(422, "That message type is not taken", _C, _N, "Send one of the types named in `detail`, or remove it from the feed."),
     "hl7.store-failed": ErrorRow(503, "The message could not be stored", _O, _T, "Send it again; it was not acknowledged."),
     "hl7.field-missing": ErrorRow(422, "A field that the message needs is empty", _C, _N, "Fill the field named in `detail` at the sender."),

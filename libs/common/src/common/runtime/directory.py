@@ -77,6 +77,10 @@ class IntegrationDirectory:
         """Every copy at hand, of all tenants."""
         return list(self._copies.values())
 
+    def copy_of(self, integration_id: str) -> Integration | None:
+        """The copy at hand; None when there is none (yet: see `settled`)."""
+        return self._copies.get(integration_id)
+
     async def _handle(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             event = delivery.event

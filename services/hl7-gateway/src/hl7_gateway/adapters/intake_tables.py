@@ -33,6 +33,7 @@ class BodyRow(IntakeBase, table=True):
     rejection: str
     sealed_body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     duplicate_key: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    connection_id: str
 
 
 class ProgressRow(IntakeBase, table=True):

@@ -42,7 +42,8 @@ class MemoryIntake:
         return repeated
 
     async def waiting(self, limit: int) -> Sequence[WaitingMessage]:
-        return [WaitingMessage(sequence, *message[:8]) for sequence, message in sorted(self._waiting.items())][:limit]
+        rows = sorted(self._waiting.items())[:limit]
+        return [WaitingMessage(sequence, *message[:8], message.connection_id) for sequence, message in rows]
 
     async def catalogued(self, sequences: Sequence[int]) -> None:
         for sequence in sequences:

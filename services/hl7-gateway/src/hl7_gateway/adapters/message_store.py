@@ -59,7 +59,7 @@ class SqlMessageStore:
         if received:
             data |= {"hl7_version": message.header.version, "patient_key": message.patient_key, "duplicate": False}
         else:
-            data |= {"acknowledgment_code": message.acknowledgment_code, "error_code": message.findings[-1]}
+            data |= {"acknowledgment_code": message.acknowledgment_code, "error_code": message.rejection}
         return Event(
             id=self._ids.new("evt"),
             type="ps.hl7.received" if received else "ps.hl7.rejected",
@@ -67,8 +67,7 @@ class SqlMessageStore:
             subject=message.id,
             time=message.received_at,
             tenant=message.tenant,
-            # Without a patient there is no order to keep but the integration's own.
-            key=message.patient_key or message.integration_id,
+            key=message.order_key or message.patient_key or message.integration_id,
             data=data,
             traceparent=message.traceparent,
         )
@@ -136,7 +135,7 @@ def search_statement(tenant: str, wanted: MessageFilter) -> Select[Any]:
     """The messages that fit, newest first, without their bodies."""
     columns = MESSAGE.c
     statement = select(*_METADATA).where(columns.tenant == tenant)
-    for name in ("integration_id", "channel", "control_id", "message_type", "trigger_event", "state"):
+    for name in ("integration_id", "channel", "connection_id", "control_id", "message_type", "trigger_event", "state"):
         value = getattr(wanted, name)
         if value is not None:
             statement = statement.where(columns[name] == value)
@@ -184,6 +183,7 @@ def _row(message: NewMessage) -> dict[str, Any]:
         "findings": message.findings,
         "sealed_body": b"",
         "sequence": message.sequence,
+        "connection_id": message.connection_id,
     }
 
 

@@ -24,15 +24,17 @@ SEEN_ROWS_MAX: Final = 10_000
 _SAVE: Final = """
 WITH input AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[],
-        $8::bytea[], $9::bytea[]) WITH ORDINALITY
-        AS one(id, tenant, integration_id, channel, peer, received_ms, rejection, sealed_body, duplicate_key, place)
+        $8::bytea[], $9::bytea[], $10::text[]) WITH ORDINALITY
+        AS one(id, tenant, integration_id, channel, peer, received_ms, rejection, sealed_body, duplicate_key,
+            connection_id, place)
 ), fresh AS (
     INSERT INTO seen (duplicate_key, message_id, received_ms)
     SELECT duplicate_key, id, received_ms FROM input ORDER BY duplicate_key, place
     ON CONFLICT (duplicate_key) DO NOTHING RETURNING message_id
 ), stored AS (
-    INSERT INTO body (id, tenant, integration_id, channel, peer, received_ms, rejection, sealed_body, duplicate_key)
-    SELECT id, tenant, integration_id, channel, peer, received_ms, rejection, sealed_body, duplicate_key
+    INSERT INTO body (id, tenant, integration_id, channel, peer, received_ms, rejection, sealed_body, duplicate_key,
+        connection_id)
+    SELECT id, tenant, integration_id, channel, peer, received_ms, rejection, sealed_body, duplicate_key, connection_id
     FROM input JOIN fresh ON fresh.message_id = input.id ORDER BY place RETURNING sequence
 ), noted AS (
     INSERT INTO waiting (sequence) SELECT sequence FROM stored
@@ -40,7 +42,8 @@ WITH input AS (
 SELECT count(*) FROM stored"""
 _RECOGNISE: Final = "SELECT duplicate_key, message_id, received_ms FROM seen WHERE duplicate_key = ANY($1::bytea[])"
 _WAITING: Final = """
-SELECT body.sequence, id, tenant, integration_id, channel, peer, received_ms, rejection, sealed_body
+SELECT body.sequence, id, tenant, integration_id, channel, peer, received_ms, rejection, sealed_body,
+    connection_id
 FROM waiting JOIN body ON body.sequence = waiting.sequence
 ORDER BY waiting.sequence LIMIT $1"""
 _FORGET: Final = """

@@ -31,14 +31,16 @@ from hl7_gateway.ports import WaitingMessage
 
 SEEN_ROWS_MAX: Final = 2_000
 PREPARED_STATEMENTS_MAX: Final = 256
-BATCH_MESSAGES_MAX: Final = 3_000
-"""What one statement can hold: ten of SQLite's 32,766 variables a message."""
+BATCH_MESSAGES_MAX: Final = 2_900
+"""What one statement can hold: eleven of SQLite's 32,766 variables a message."""
 RECENT_KEYS_MAX: Final = 100_000
 """Keys in memory; of more, the oldest are written with the next commits."""
 SPILLED_KEYS_MAX: Final = 512
 CATALOGUED, REMEMBERED = "catalogued", "remembered"
 
-_COLUMNS: Final = "id, tenant, integration_id, channel, peer, received_ms, rejection, sealed_body, duplicate_key"
+_COLUMNS: Final = (
+    "id, tenant, integration_id, channel, peer, received_ms, rejection, sealed_body, duplicate_key, connection_id"
+)
 _STORE: Final = f"INSERT INTO body (sequence, {_COLUMNS}) SELECT * FROM"
 _UNLESS_WRITTEN: Final = "WHERE NOT EXISTS (SELECT 1 FROM seen WHERE duplicate_key = new.column10)"
 _MARKS: Final = "(" + ", ".join("?" * (_COLUMNS.count(",") + 2)) + ")"
@@ -47,7 +49,8 @@ _RECOGNISE: Final = "SELECT duplicate_key, message_id, received_ms FROM seen WHE
 _REMEMBER: Final = "INSERT OR IGNORE INTO seen (duplicate_key, message_id, received_ms, sequence) VALUES (?, ?, ?, ?)"
 _FORGET: Final = "DELETE FROM seen WHERE received_ms < ? AND sequence < (SELECT min(sequence) + ? FROM seen)"
 _WAITING: Final = (
-    "SELECT sequence, id, tenant, integration_id, channel, peer, received_ms, rejection, sealed_body FROM body"
+    "SELECT sequence, id, tenant, integration_id, channel, peer, received_ms, rejection, sealed_body, connection_id"
+    " FROM body"
     " WHERE sequence > ? ORDER BY sequence LIMIT ?"
 )
 _ADVANCE: Final = (

@@ -62,6 +62,7 @@ class MessageRow(Base, table=True):
     findings: list[Any] = Field(sa_column=Column(JsonText, nullable=False))
     sealed_body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     sequence: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    connection_id: str = Field(default="", sa_column_kwargs={"server_default": ""})
 
 
 class ConnectionRow(Base, table=True):

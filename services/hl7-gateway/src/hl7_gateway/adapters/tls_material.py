@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from common.models.clock import instant_text
 from common.models.errors import FieldError, SuiteError
+from hl7_gateway.core.allowed_peers import Certificate
 from hl7_gateway.core.connection_configuration import TlsMaterial
 
 _PASSWORD_BYTES: Final = 32
@@ -63,6 +64,12 @@ def server_context(material: TlsMaterial, *, mutual: bool) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED if mutual else ssl.CERT_NONE
     _show(context, material)
     return context
+
+
+def certificate_of(der: bytes) -> Certificate:
+    """What is looked at of a client's certificate."""
+    subject = _common_name(x509.load_der_x509_certificate(der).subject)
+    return Certificate(subject, hashlib.sha256(der).hexdigest())
 
 
 def _show(context: ssl.SSLContext, material: TlsMaterial) -> None:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 
 from common.runtime.idempotency import IdempotentRoute
-from hl7_gateway.api import connections, messages, outbound
+from hl7_gateway.api import connections, messages, outbound, unmatched_senders
 from hl7_gateway.api.messages import Backlog, Integrations, message_json
+from hl7_gateway.core.unmatched import UnmatchedSenders
 from hl7_gateway.ports import ConnectionBook, KeySource, Listener, MessageBook, OutboundBook
 from hl7_gateway.use_cases.configure_connection import ConfigureConnection
 from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
+from hl7_gateway.use_cases.run_listeners import Listeners
 from hl7_gateway.use_cases.search_outbound import PatientKeys
 
 __all__ = ["Sending", "message_json", "router"]
@@ -36,11 +38,14 @@ def router(
     listeners: Sequence[Listener],
     backlog: Backlog,
     sending: Sending,
+    configured: Listeners,
+    unmatched: UnmatchedSenders,
 ) -> APIRouter:
     """The routes; paths begin after /hl7/v1."""
     api = messages.router(book, keys, integrations, listeners, backlog)
     mine = APIRouter(route_class=IdempotentRoute, tags=["hl7: Connections"])
-    connections.add_routes(mine, sending.connections, sending.configure, sending.book)
+    connections.add_routes(mine, sending.connections, sending.configure, sending.book, configured)
+    unmatched_senders.add_routes(mine, unmatched)
     outbound.add_routes(mine, sending.connections, sending.book, sending.enqueue, sending.patients)
     api.include_router(mine)
     return api

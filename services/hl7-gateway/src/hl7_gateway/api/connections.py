@@ -15,6 +15,7 @@ from common.runtime.http import LIMIT_DEFAULT, CursorText, Limit, etag, if_match
 from hl7_gateway.core.connection_configuration import Connection, ConnectionDocument, Step
 from hl7_gateway.ports import ConnectionBook, ConnectionVersion, Live, OutboundBook
 from hl7_gateway.use_cases.configure_connection import ConfigureConnection
+from hl7_gateway.use_cases.run_listeners import Listeners
 
 Who = Annotated[Caller, Depends(caller_of)]
 Reason = Annotated[str, Field(min_length=3, max_length=500, description="why; kept with the version and in the audit")]
@@ -46,10 +47,16 @@ class Move(BaseModel):
     reason: Reason
 
 
-def add_routes(api: APIRouter, book: ConnectionBook, configure: ConfigureConnection, outbound: OutboundBook) -> None:
+def add_routes(
+    api: APIRouter,
+    book: ConnectionBook,
+    configure: ConfigureConnection,
+    outbound: OutboundBook,
+    listeners: Listeners,
+) -> None:
     """Paths begin after /hl7/v1."""
     _documents(api, book, configure)
-    _one(api, book, outbound)
+    _one(api, book, outbound, listeners)
     _changes(api, book, configure)
     _steps(api, book, configure)
 
@@ -77,14 +84,17 @@ def _documents(api: APIRouter, book: ConnectionBook, configure: ConfigureConnect
         return page_body([version_json(version) for version in page.items], page.next)
 
 
-def _one(api: APIRouter, book: ConnectionBook, outbound: OutboundBook) -> None:
+def _one(api: APIRouter, book: ConnectionBook, outbound: OutboundBook, listeners: Listeners) -> None:
     @api.get("/connections/{connection_id}", summary="One HL7 connection, and where it stands")
     async def read(connection_id: str, response: Response, caller: Who) -> dict[str, Any]:
-        """Its configuration (its ETag is needed to change it); of a sender the link, the queue and what was counted."""
+        """Its configuration (its ETag is needed to change it), and live: of a sender the link, the queue and what was
+        counted; of a listener its port on this replica, open connections and what was counted since it opened."""
         connection = await book.get(caller.tenant, check_id(connection_id, "con"))
         shown = answer(connection, response)
         if connection.configuration.direction == "sender":
             shown["live"] = live_json(await outbound.live(connection))
+        else:
+            shown["live"] = listeners.state(connection.id)
         return shown
 
 

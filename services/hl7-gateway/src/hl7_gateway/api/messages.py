@@ -40,6 +40,7 @@ class MessageSearch(BaseModel):
 
     integration_id: str | None = Field(default=None, max_length=40)
     channel: str | None = Field(default=None, max_length=100)
+    connection_id: str | None = Field(default=None, max_length=40, description="the listener it came by")
     control_id: str | None = Field(default=None, min_length=1, max_length=199, description="MSH-10, exactly")
     message_type: str | None = Field(default=None, pattern="^[A-Z0-9]{3}$", description="MSH-9.1, e.g. ADT")
     trigger_event: str | None = Field(default=None, pattern="^[A-Z0-9]{3}$", description="MSH-9.2, e.g. A08")
@@ -152,7 +153,7 @@ def message_json(message: StoredMessage) -> dict[str, Any]:
         "id": message.id,
         "integration_id": message.integration_id,
         "channel": message.channel,
-        "connection": {"peer": message.peer},
+        "connection": {"id": message.connection_id or None, "peer": message.peer},
         "sending_application": message.application,
         "sending_facility": message.facility,
         "control_id": message.control_id,

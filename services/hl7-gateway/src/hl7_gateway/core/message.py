@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import hl7v2
 from common.models.identifier_systems import IdentifierSystem, system_of
@@ -136,6 +136,7 @@ class TakenMessage(NamedTuple):
     rejection: str
     sealed_body: bytes
     duplicate_key: bytes
+    connection_id: str = ""
 
     @property
     def state(self) -> MessageState:
@@ -159,8 +160,11 @@ class NewMessage:
     state: MessageState
     acknowledgment_code: str
     size_bytes: int
-    findings: tuple[str, ...]
+    findings: tuple[Any, ...]
     traceparent: str
+    connection_id: str = ""
+    order_key: str = ""
+    rejection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,7 @@ class StoredMessage:
     tenant: str
     integration_id: str
     channel: str
+    connection_id: str
     peer: str
     application: str
     facility: str
@@ -183,4 +188,4 @@ class StoredMessage:
     state: MessageState
     acknowledgment_code: str
     size_bytes: int
-    findings: tuple[str, ...]
+    findings: tuple[Any, ...]

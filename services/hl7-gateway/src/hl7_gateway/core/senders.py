@@ -13,13 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from common.models.identifier_systems import IdentifierSystem
-from common.models.integration import Channel, ChannelKind, Integration, IntegrationState
+from common.models.integration import Channel, ChannelKind, Integration
 
 SENDER_UNKNOWN: Final = "hl7.sender-unknown"
 SENDER_AMBIGUOUS: Final = "hl7.sender-ambiguous"
-
-# A paused integration still takes messages: pausing stops pulls and writes, and loses nothing.
-_LISTENING: Final = frozenset({IntegrationState.ACTIVE, IntegrationState.PAUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ def sender_table(integrations: Iterable[Integration]) -> SenderTable:
     tenants: set[str] = set()
     known = sorted(integrations, key=lambda one: one.id)
     for integration in known:
-        if integration.state not in _LISTENING:
+        if not integration.listens:
             continue
         for name in sorted(integration.channels):
             channel = integration.channels[name]

@@ -18,6 +18,7 @@ import hl7v2
 from hl7_gateway.core.acknowledgment import Outcome
 from hl7_gateway.core.answer import Answer, answer
 from hl7_gateway.core.message import Header, MessageState, acknowledgment_id, read_header
+from hl7_gateway.core.reception import DEFAULT, Reception
 from hl7_gateway.core.rejection import Rejection
 from hl7_gateway.core.senders import InboundChannel
 
@@ -78,6 +79,8 @@ class Shape:
     """What is known of every message with such a header. `accepted` is None when answers are composed each time."""
 
     channel: InboundChannel
+    application: str
+    facility: str
     rejection: Rejection | None
     hasher: Any
     accepted: Template | None
@@ -95,6 +98,8 @@ class Shape:
     def duplicate_key(self, body: bytes) -> bytes:
         """16 bytes (SHA-256, cut) that are the same for the same message of the same sender on the same channel.
 
+        `body` is what makes a message the same: all of it, or by another rule its control id.
+
         MSH-10 alone is not unique in the field (counters restart, systems are restored), so the whole body counts. The
         state counts too: a rejected message that is sent again once its type is taken is a new one.
         """
@@ -103,13 +108,20 @@ class Shape:
         return bytes(hasher.digest()[:DUPLICATE_KEY_BYTES])
 
 
-def shape_of(message: hl7v2.Message, header: Header, channel: InboundChannel, rejection: Rejection | None) -> Shape:
+def shape_of(
+    message: hl7v2.Message,
+    header: Header,
+    channel: InboundChannel,
+    rejection: Rejection | None,
+    reception: Reception = DEFAULT,
+) -> Shape:
     """The shape of a message's header."""
     state = MessageState.RECEIVED if rejection is None else MessageState.REJECTED
     place = (channel.tenant, channel.integration_id, channel.channel, state.value, header.application, header.facility)
     hasher = hashlib.sha256("\x1f".join(place).encode() + b"\x1f")
     outcome = Outcome.ACCEPTED if rejection is None else rejection.outcome
-    return Shape(channel, rejection, hasher, _template(message, outcome, rejection))
+    template = _template(message, outcome, rejection, reception)
+    return Shape(channel, header.application, header.facility, rejection, hasher, template)
 
 
 def time_text(instant: datetime) -> bytes:
@@ -117,7 +129,9 @@ def time_text(instant: datetime) -> bytes:
     return instant.astimezone(UTC).strftime("%Y%m%d%H%M%S").encode()
 
 
-def _template(message: hl7v2.Message, outcome: Outcome, rejection: Rejection | None) -> Template | None:
+def _template(
+    message: hl7v2.Message, outcome: Outcome, rejection: Rejection | None, reception: Reception
+) -> Template | None:
     """The answer with gaps, None when it cannot be told where they are."""
     line = bytes(message).partition(b"\r")[0]
     separator = line[3:4]
@@ -129,7 +143,9 @@ def _template(message: hl7v2.Message, outcome: Outcome, rejection: Rejection | N
         sample = hl7v2.parse(separator.join(fields) + b"\r")
     except hl7v2.ParseError:
         return None
-    given = answer(sample, read_header(sample), outcome, rejection, message_id=_SOME_ID, now=_SOME_TIME)
+    given = answer(
+        sample, reception.header(read_header(sample)), outcome, rejection, message_id=_SOME_ID, now=_SOME_TIME
+    )
     first = acknowledgment_id(_SOME_ID).encode()
     marks = {_TIME_MARK: 0, first: 1, b"A" + first[1:]: 2, _CONTROL_MARK: 3}
     pieces = re.split(b"(" + b"|".join(map(re.escape, sorted(marks, key=len, reverse=True))) + b")", given.frames)

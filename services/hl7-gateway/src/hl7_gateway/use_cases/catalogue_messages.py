@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import hl7v2
@@ -30,6 +30,8 @@ from hl7_gateway.core.message import (
     patient_name,
     read_header,
 )
+from hl7_gateway.core.reception import DEFAULT, Reception
+from hl7_gateway.core.rejection import REJECTIONS
 from hl7_gateway.core.senders import InboundChannel
 from hl7_gateway.ports import (
     Catalogue,
@@ -53,6 +55,7 @@ SHARE_MIN: Final = 0.1
 SHARE_MAX: Final = 0.5
 LATE_S: Final = 600.0
 """A message that waits so long makes this take its largest share of the time."""
+FINDINGS_MAX: Final = 100
 NOT_CATALOGUED: Final = "hl7.not-catalogued"
 
 _NOTHING_SAID: Final = Header("", "", "", "", "", "", "", "", "")
@@ -80,6 +83,7 @@ class Cataloguer:
         journal: Journal,
         clock: Clock,
         loaded: Callable[[], bool],
+        reception_of: Callable[[str], Reception] = lambda _: DEFAULT,
     ) -> None:
         self._intake = intake
         self._catalogue = catalogue
@@ -88,6 +92,7 @@ class Cataloguer:
         self._journal = journal
         self._clock = clock
         self._loaded = loaded
+        self._reception_of = reception_of
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._running = False
@@ -178,18 +183,22 @@ class Cataloguer:
             header = read_header(message)
             systems = self._senders.table().systems.get(waiting.integration_id, ())
             patient = patient_name(message, systems)
-            findings = [*message.tolerated]
+            findings: list[Any] = [*message.tolerated]
             if not header.control_id:
                 findings.append(FIELD_MISSING)
+            if self._reception_of(waiting.connection_id).validate != "off":
+                findings += [asdict(finding) for finding in hl7v2.validate(message)[:FINDINGS_MAX]]
         except Exception as error:  # noqa: BLE001 - the others are not to wait for ever because of this one
             extra = {"error_type": type(error).__name__, "message_id": waiting.id, "code": NOT_CATALOGUED}
             _log.error("message not catalogued", extra=extra)
             body, header, patient, findings = b"", _NOTHING_SAID, None, [NOT_CATALOGUED]
         trace = self._journal.begin(header, instant_of(waiting.received_ms))
         state = MessageState.REJECTED if waiting.rejection else MessageState.RECEIVED
-        outcome = Outcome.REJECTED if waiting.rejection else Outcome.ACCEPTED
+        outcome = REJECTIONS[waiting.rejection].outcome if waiting.rejection else Outcome.ACCEPTED
         if waiting.rejection:
             findings.append(waiting.rejection)
+        patient_key = keys.pseudonym("patient", patient) if patient else None
+        reception = self._reception_of(waiting.connection_id)
         new = NewMessage(
             id=waiting.id,
             sequence=waiting.sequence,
@@ -198,13 +207,16 @@ class Cataloguer:
             channel=waiting.channel,
             peer=waiting.peer,
             header=header,
-            patient_key=keys.pseudonym("patient", patient) if patient else None,
+            patient_key=patient_key,
             received_at=instant_of(waiting.received_ms),
             state=state,
             acknowledgment_code=APPLICATION_CODES[outcome],
             size_bytes=len(body),
             findings=tuple(findings),
             traceparent=trace.traceparent,
+            connection_id=waiting.connection_id,
+            order_key=reception.order_key(patient_key, waiting.integration_id, waiting.id),
+            rejection=waiting.rejection,
         )
         return _Read(new, trace, self._exchange(new, waiting.rejection or None))
 

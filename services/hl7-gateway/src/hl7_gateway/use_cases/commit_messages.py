@@ -22,9 +22,11 @@ from typing import Any, Final
 from common.models.clock import Clock
 from common.models.errors import SuiteError
 from hl7_gateway.core.message import Receipt, TakenMessage, milliseconds_of
+from hl7_gateway.core.reception import Reception
 from hl7_gateway.core.rejection import KEYS_UNAVAILABLE, STORE_FAILED, Rejection
 from hl7_gateway.core.shape import Shape
 from hl7_gateway.ports import Intake, Keys, KeySource
+from hl7v2 import Finding
 
 KEYS_FRESH_S: Final = 30.0
 KEYS_RETRY_S: Final = 1.0
@@ -47,6 +49,10 @@ STORED: Final = Verdict()
 NOT_STORED: Final = Verdict(failure=STORE_FAILED)
 
 
+Settled = Callable[["Arrival", Verdict], None]
+"""Called with what became of a message, once it may be answered."""
+
+
 @dataclass(slots=True, eq=False)
 class Arrival:
     """A message whose channel is known and that waits to be stored; a rejected one is stored with its rejection.
@@ -62,7 +68,10 @@ class Arrival:
     control_id: bytes
     received_at: datetime
     began: float
-    answered: Callable[[bytes], None]
+    reception: Reception
+    findings: Sequence[Finding]
+    settled: Settled
+    write: Callable[[bytes], None]
     taken: TakenMessage | None = None
 
     def prepare(self, keys: Keys) -> None:
@@ -77,12 +86,16 @@ class Arrival:
             milliseconds_of(self.received_at),
             shape.rejection.code if shape.rejection is not None else "",
             keys.seal(self.body, record=self.id, field="body"),
-            shape.duplicate_key(self.body),
+            shape.duplicate_key(self._what_counts()),
+            self.reception.connection_id,
         )
 
-
-Settled = Callable[[Arrival, Verdict], None]
-"""Called with what became of a message, once it may be answered."""
+    def _what_counts(self) -> bytes:
+        """What makes the message a repetition of another."""
+        rule = self.reception.duplicate_rule
+        if rule == "sender-control-id" and self.control_id:
+            return self.control_id
+        return self.id.encode() if rule == "off" else self.body
 
 
 @dataclass(slots=True)
@@ -122,7 +135,6 @@ class Committer:
         store_timeout_s: float,
     ) -> None:
         self.counts = Counts()
-        self.settled: Settled = _unheard
         self.stored: Callable[[], None] = _nothing
         """Called after a transaction that stored messages."""
         self._intake = intake
@@ -154,7 +166,7 @@ class Committer:
         return len(self._queue.arrivals)
 
     def put(self, arrival: Arrival) -> None:
-        """Queue a message; `settled` is called with what became of it."""
+        """Queue a message; `arrival.settled` is called with what became of it."""
         held = self._held.get(arrival.shape.channel.tenant)
         if held is not None and held.keys is not None and self._clock.monotonic() < held.until:
             self._try_to_prepare(arrival, held.keys)  # here, not later: the transaction before may still be running
@@ -197,7 +209,7 @@ class Committer:
             self._queue.held_bytes -= len(arrival.body)
             self._count(verdict)
             try:
-                self.settled(arrival, verdict)
+                arrival.settled(arrival, verdict)
             except Exception as error:  # noqa: BLE001 - the others of this commit still get their answers
                 extra = {"error_type": type(error).__name__, "message_id": arrival.id}
                 _log.error("message not answered", extra=extra)
@@ -285,10 +297,6 @@ class Committer:
         self._late.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.info("a transaction given up on has failed", extra={"error_type": type(task.exception()).__name__})
-
-
-def _unheard(_: Arrival, __: Verdict) -> None:
-    """Until somebody listens."""
 
 
 def _nothing() -> None:

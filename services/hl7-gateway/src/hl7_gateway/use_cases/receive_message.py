@@ -8,18 +8,20 @@ What a message says beyond its header is read later, by the catalogue: its sende
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import hl7v2
 from common.models.clock import Clock, Ids
 from common.models.errors import ERRORS
 from hl7_gateway.core.answer import Answer, answer
 from hl7_gateway.core.message import Header, acknowledgment_id, read_header
-from hl7_gateway.core.rejection import NOT_READY, REJECTIONS, Rejection, type_rejection
+from hl7_gateway.core.reception import DEFAULT, Peer, Reception
+from hl7_gateway.core.rejection import INVALID, NOT_READY, PEER_NOT_ALLOWED, REJECTIONS, Rejection, type_rejection
 from hl7_gateway.core.senders import SenderTable
 from hl7_gateway.core.shape import HeaderParts, Shape, header_parts, shape_of, time_text
+from hl7_gateway.core.unmatched import UnmatchedSenders
 from hl7_gateway.ports import Answered, HeldExchange, Journal, Senders
 from hl7_gateway.use_cases.commit_messages import STORED, Arrival, Committer, Verdict
 from hl7v2 import mllp
@@ -29,6 +31,7 @@ FRAME_TOO_LARGE: Final = "hl7.frame-too-large"
 NOBODY: Final = "platform"
 """The tenant of exchanges that belong to no practice we can tell."""
 SHAPES_MAX: Final = 4096
+ERRORS_TOLD_MAX: Final = 20
 
 _SECOND: Final = timedelta(seconds=1)
 _log = logging.getLogger("hl7_gateway.receive")
@@ -37,11 +40,33 @@ Write = Callable[[bytes], None]
 """Called once with the frames to write (maybe none), when they may be written."""
 
 
+class _Frame(NamedTuple):
+    """A frame that is looked at closer."""
+
+    body: bytes
+    peer: Peer
+    received_at: datetime
+    began: float
+    write: Write
+
+
 class ReceiveMessage:
     """See the module's text."""
 
-    def __init__(self, senders: Senders, committer: Committer, journal: Journal, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self,
+        senders: Senders,
+        committer: Committer,
+        journal: Journal,
+        clock: Clock,
+        ids: Ids,
+        *,
+        reception: Reception = DEFAULT,
+        unmatched: UnmatchedSenders | None = None,
+    ) -> None:
         self._senders = senders
+        self._reception = reception
+        self._unmatched = unmatched or UnmatchedSenders()
         self._committer = committer
         self._journal = journal
         self._clock = clock
@@ -49,14 +74,13 @@ class ReceiveMessage:
         self._table = senders.table()
         self._shapes: dict[bytes, Shape] = {}
         self._second = (clock.now(), b"")
-        committer.settled = self._settled
 
     @property
     def full(self) -> bool:
         """Whether no more should be read for now."""
         return self._committer.full
 
-    def receive(self, body: bytes, peer: str, write: Write) -> None:
+    def receive(self, body: bytes, peer: Peer, write: Write) -> None:
         """Take one frame's body; `write` is called when its acknowledgement may be sent, perhaps at once."""
         began = self._clock.monotonic()
         received_at = self._clock.now()
@@ -66,13 +90,27 @@ class ReceiveMessage:
             self._shapes.clear()
         parts = header_parts(body)
         shape = self._shapes.get(parts.key) if parts is not None else None
-        if shape is None:
-            shape = self._look_closer(body, parts, table, received_at, began, write)
-            if shape is None:
+        findings: Sequence[hl7v2.Finding] = ()
+        if shape is None or self._reception.validate == "before" or peer.admission.rows:
+            looked = self._look_closer(_Frame(body, peer, received_at, began, write), parts, table, shape)
+            if looked is None:
                 return
-        control_id = parts.control_id if parts is not None else b""
-        message_id = self._ids.new("msg")
-        self._committer.put(Arrival(message_id, body, peer, shape, control_id, received_at, began, write))
+            shape, findings = looked
+        self._committer.put(
+            Arrival(
+                self._ids.new("msg"),
+                body,
+                peer.address,
+                shape,
+                parts.control_id if parts is not None else b"",
+                received_at,
+                began,
+                self._reception,
+                findings,
+                self._settled,
+                write,
+            )
+        )
 
     def too_large(self, size_bytes: int, write: Write) -> None:
         """A frame over the cap: rejected without having been kept."""
@@ -80,37 +118,49 @@ class ReceiveMessage:
         self._unreadable(FRAME_TOO_LARGE, size_bytes, now, self._clock.monotonic(), write)
 
     def _look_closer(
-        self,
-        body: bytes,
-        parts: HeaderParts | None,
-        table: SenderTable,
-        received_at: datetime,
-        began: float,
-        write: Write,
-    ) -> Shape | None:
-        """The shape of a header that was not seen before; None when the message was refused, and answered."""
+        self, frame: _Frame, parts: HeaderParts | None, table: SenderTable, known: Shape | None
+    ) -> tuple[Shape, Sequence[hl7v2.Finding]] | None:
+        """The shape of the message's header and what is wrong with it; None when it was refused, and answered."""
+        if known is not None and not self._may_send(frame.peer, known.application, known.facility):
+            known = None
+        if known is not None and self._reception.validate != "before":
+            return known, ()
         try:
-            message = hl7v2.parse(body)
+            message = hl7v2.parse(frame.body)
         except hl7v2.ParseError:
-            self._unreadable(UNPARSABLE, len(body), received_at, began, write)
+            self._unreadable(UNPARSABLE, len(frame.body), frame.received_at, frame.began, frame.write)
             return None
-        header = read_header(message)
+        header = self._reception.header(read_header(message))
+        shape = known or self._shape(message, header, frame, parts, table)
+        if shape is None or self._reception.validate != "before" or shape.rejection is not None:
+            return None if shape is None else (shape, ())
+        errors = [finding for finding in hl7v2.validate(message) if finding.severity == "error"][:ERRORS_TOLD_MAX]
+        return (shape_of(message, header, shape.channel, INVALID, self._reception), errors) if errors else (shape, ())
+
+    def _shape(
+        self, message: hl7v2.Message, header: Header, frame: _Frame, parts: HeaderParts | None, table: SenderTable
+    ) -> Shape | None:
+        """Of a header that was not seen before; None when nobody takes its messages, which was answered."""
         channel = table.resolve(header.application, header.facility)
-        if isinstance(channel, str):
-            why = REJECTIONS[channel] if self._senders.settled() else NOT_READY
-            self._refuse(message, header, why, table, received_at, began, write)
+        if isinstance(channel, str) or not self._may_send(frame.peer, header.application, header.facility):
+            why = REJECTIONS[channel] if isinstance(channel, str) else PEER_NOT_ALLOWED
+            self._refuse(message, header, why if self._senders.settled() else NOT_READY, table, frame)
             return None
-        shape = shape_of(message, header, channel, type_rejection(header.message_type, header.trigger_event))
+        taken = type_rejection(header.message_type, header.trigger_event)
+        shape = shape_of(message, header, channel, taken, self._reception)
         if parts is not None and shape.accepted is not None:
             if len(self._shapes) >= SHAPES_MAX:
                 self._shapes.clear()
             self._shapes[parts.key] = shape
         return shape
 
+    def _may_send(self, peer: Peer, application: str, facility: str) -> bool:
+        return not peer.admission.rows or peer.admission.may_send_as(application, facility)
+
     def _settled(self, arrival: Arrival, verdict: Verdict) -> None:
         """A message's fate is known: answer it."""
         shape = arrival.shape
-        if verdict is STORED and shape.accepted is not None and arrival.control_id:
+        if verdict is STORED and shape.accepted is not None and arrival.control_id and not arrival.findings:
             given = shape.accepted.fill(arrival.id, self._time_text(arrival.received_at), arrival.control_id)
         else:
             given = self._compose(arrival, verdict)
@@ -120,20 +170,21 @@ class ReceiveMessage:
             self._journal.answered(arrival.id, Answered(duration_ms, given.codes, len(given.frames)))
         else:
             self._tell(arrival, verdict, given, duration_ms)
-        arrival.answered(given.frames)
+        arrival.write(given.frames)
 
     def _compose(self, arrival: Arrival, verdict: Verdict) -> Answer:
         message = hl7v2.parse(arrival.body)
-        header, rejection = read_header(message), arrival.shape.rejection
+        header = self._reception.header(read_header(message))
         if verdict.failure is not None:
             why = verdict.failure
             return answer(message, header, why.outcome, why, message_id=arrival.id, now=arrival.received_at)
+        message_id, now = arrival.id, arrival.received_at
         if verdict.repeated is not None:
-            first = verdict.repeated
-            message_id, now = first.message_id, first.received_at
-        else:
-            message_id, now = arrival.id, arrival.received_at
-        return answer(message, header, arrival.shape.outcome, rejection, message_id=message_id, now=now)
+            message_id, now = verdict.repeated.message_id, verdict.repeated.received_at
+        shape = arrival.shape
+        return answer(
+            message, header, shape.outcome, shape.rejection, message_id=message_id, now=now, findings=arrival.findings
+        )
 
     def _tell(self, arrival: Arrival, verdict: Verdict, given: Answer, duration_ms: float) -> None:
         """Record the exchange of a message that is not in the store, or was there before."""
@@ -153,23 +204,25 @@ class ReceiveMessage:
         self._journal.end(self._journal.begin(header, arrival.received_at), exchange)
 
     def _refuse(
-        self,
-        message: hl7v2.Message,
-        header: Header,
-        why: Rejection,
-        table: SenderTable,
-        received_at: datetime,
-        began: float,
-        write: Write,
+        self, message: hl7v2.Message, header: Header, why: Rejection, table: SenderTable, frame: _Frame
     ) -> None:
-        size_bytes = len(bytes(message))
+        size_bytes = len(frame.body)
         _log.warning("message refused", extra={"code": why.code, "bytes": size_bytes})
+        self._unmatched.note(
+            table.only_tenant or NOBODY,
+            self._reception.connection_id,
+            header.application,
+            header.facility,
+            frame.peer.address,
+            why.code,
+            frame.received_at,
+        )
         message_id = self._ids.new("msg")
-        given = answer(message, header, why.outcome, why, message_id=message_id, now=received_at)
-        trace = self._journal.begin(header, received_at)
-        exchange = self._unheld(table, header, given, why.code, received_at, began, size_bytes)
+        given = answer(message, header, why.outcome, why, message_id=message_id, now=frame.received_at)
+        trace = self._journal.begin(header, frame.received_at)
+        exchange = self._unheld(table, header, given, why.code, frame.received_at, frame.began, size_bytes)
         self._journal.end(trace, exchange)
-        write(given.frames)
+        frame.write(given.frames)
 
     def _unreadable(self, code: str, size_bytes: int, now: datetime, began: float, write: Write) -> None:
         _log.warning("frame refused", extra={"code": code, "bytes": size_bytes})

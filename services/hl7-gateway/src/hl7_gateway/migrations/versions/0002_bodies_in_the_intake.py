@@ -16,6 +16,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """A message names its body."""
+    """A message names its body, and the connection it came by (empty: the listener of the settings)."""
     op.add_column("message", sa.Column("sequence", sa.BigInteger(), nullable=True))
+    op.add_column("message", sa.Column("connection_id", sa.String(), nullable=False, server_default=""))
     op.drop_table("seen")

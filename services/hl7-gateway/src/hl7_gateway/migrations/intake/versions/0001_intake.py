@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("rejection", sa.String(), nullable=False),
         sa.Column("sealed_body", sa.LargeBinary(), nullable=False),
         sa.Column("duplicate_key", sa.LargeBinary(), nullable=False),
+        sa.Column("connection_id", sa.String(), nullable=False),
     )
     op.create_table(
         "progress",
