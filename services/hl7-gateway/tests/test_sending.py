@@ -563,6 +563,7 @@ async def test_paused_it_finishes_what_is_in_flight_and_keeps_the_rest(office: O
         await reached.wait()
         paused = replace(connection, version=2, state=ConnectionState.PAUSED)
         await office.connections.save(CALLER, connection, paused, None, "connection.paused")
+        await office.wait_for(connection, State.IN_FLIGHT, State.QUEUED)
         go_on.set()
         await office.wait_for(connection, State.DELIVERED, State.QUEUED)
 
