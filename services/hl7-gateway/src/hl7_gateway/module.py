@@ -18,7 +18,7 @@ from hl7_gateway.adapters.connection_store import SqlConnectionStore
 from hl7_gateway.adapters.journal import TelemetryJournal
 from hl7_gateway.adapters.message_store import SqlMessageStore
 from hl7_gateway.adapters.mllp_listener import ListenerLimits, MllpListener
-from hl7_gateway.adapters.mllp_sender import MllpConnector
+from hl7_gateway.adapters.mllp_sender import MllpConnector, SocketTrial
 from hl7_gateway.adapters.outbound_journal import ExchangeDeliveryJournal
 from hl7_gateway.adapters.outbound_store import SqlOutboundStore
 from hl7_gateway.adapters.port_probe import SocketPortProbe
@@ -37,6 +37,7 @@ from hl7_gateway.use_cases.forget_settled import forget_settled
 from hl7_gateway.use_cases.receive_message import ReceiveMessage
 from hl7_gateway.use_cases.run_destinations import LEASE_TTL_S, Destinations
 from hl7_gateway.use_cases.search_outbound import PatientKeys
+from hl7_gateway.use_cases.try_connection import TryConnection
 
 
 def build(runtime: Runtime) -> Module:
@@ -71,6 +72,15 @@ def build(runtime: Runtime) -> Module:
         outbound,
         EnqueueMessages(outbound, runtime.keyring, runtime.directory.get, ids),
         PatientKeys(runtime.keyring, runtime.directory.all),
+        TryConnection(
+            lambda connection, material: SocketTrial(runtime.outbound.policy, connection, material),
+            connections.material,
+            outbound.connected,
+            [listener],
+            SocketPortProbe(),
+            clock,
+            ids,
+        ),
     )
     destinations = _destinations(runtime, settings, connections, outbound, leases)
     committing: list[asyncio.Task[None]] = []

@@ -411,6 +411,11 @@ class SqlOutboundStore:
             counters=shown,
         )
 
+    async def connected(self, connection: Connection) -> bool:
+        """Whether a replica has a link to its receiver now."""
+        live = await self.live(connection)
+        return live.owned and live.link is not None and live.link["state"] == "up"
+
     async def forget_settled(self, kept_s: float) -> int:
         """Delete messages that were settled so long ago, and their attempts, in small transactions; how many."""
         before, forgotten = self._clock.now() - timedelta(seconds=kept_s), 0

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 
 from common.runtime.idempotency import IdempotentRoute
-from hl7_gateway.api import connections, messages, outbound
+from hl7_gateway.api import connection_tests, connections, messages, outbound
 from hl7_gateway.api.messages import Integrations, message_json
 from hl7_gateway.ports import ConnectionBook, KeySource, Listener, MessageBook, OutboundBook
 from hl7_gateway.use_cases.configure_connection import ConfigureConnection
 from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
 from hl7_gateway.use_cases.search_outbound import PatientKeys
+from hl7_gateway.use_cases.try_connection import TryConnection
 
 __all__ = ["Sending", "message_json", "router"]
 
@@ -27,6 +28,7 @@ class Sending:
     book: OutboundBook
     enqueue: EnqueueMessages
     patients: PatientKeys
+    test: TryConnection
 
 
 def router(
@@ -37,5 +39,6 @@ def router(
     mine = APIRouter(route_class=IdempotentRoute, tags=["hl7: Connections"])
     connections.add_routes(mine, sending.connections, sending.configure, sending.book)
     outbound.add_routes(mine, sending.connections, sending.book, sending.enqueue, sending.patients)
+    connection_tests.add_routes(mine, sending.connections, sending.test)
     api.include_router(mine)
     return api
