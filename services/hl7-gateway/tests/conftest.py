@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Callable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,6 +48,7 @@ from hl7_gateway.core.senders import SenderTable, sender_table
 from hl7_gateway.module import build
 from hl7_gateway.use_cases.commit_messages import Committer
 from hl7_gateway.use_cases.receive_message import ReceiveMessage
+from hl7v2 import mllp
 
 INTEGRATION_ID = type_id("int", uuid7(1_700_000_000_000, 1))
 SYSTEM = "urn:oid:1.2.3"
@@ -369,3 +371,93 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _acknowledgment(code: str, control_id: str) -> bytes:
+    return mllp.encode(f"MSH|^~\\&|EPIC|CLINIC|PS|HERE|20260301||ACK|x|P|2.5.1\rMSA|{code}|{control_id}\r".encode())
+
+
+async def _accept(visit: Visit, control_id: str) -> None:
+    visit.answer("AA", control_id)
+
+
+class Visit:
+    """One connection to a receiver."""
+
+    def __init__(self, receiver: Receiver, writer: asyncio.StreamWriter) -> None:
+        self.receiver = receiver
+        self.writer = writer
+
+    def acknowledgment(self, code: str, control_id: str) -> bytes:
+        return _acknowledgment(code, control_id)
+
+    def answer(self, code: str, control_id: str) -> None:
+        self.writer.write(_acknowledgment(code, control_id))
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def abort(self) -> None:
+        self.writer.transport.abort()
+
+
+class Receiver:
+    """An MLLP server; each message is met by the next behaviour, the last of which stays."""
+
+    def __init__(self, *behaviours: Any, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+        self.behaviours = list(behaviours) or [_accept]
+        self.tls = tls
+        self.seen: list[str] = []
+        self.visits = 0
+        self.port = port
+        self.bodies: list[bytes] = []
+        self.open: set[Visit] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._visited, "127.0.0.1", self.port, ssl=self.tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def wait_stopped(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for visit in list(self.open):
+            visit.abort()
+        async with asyncio.timeout(WAIT_S):
+            while self.open:  # noqa: ASYNC110 - the handlers end by themselves, with a bound
+                await asyncio.sleep(0.005)
+
+    async def _visited(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visit, decoder = Visit(self, writer), mllp.Decoder()
+        self.visits += 1
+        self.open.add(visit)
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                for event in decoder.receive_data(data):
+                    if not isinstance(event, mllp.Frame):
+                        return self._gone(visit)
+                    control_id = event.body.split(b"|")[9].decode()
+                    self.seen.append(control_id)
+                    self.bodies.append(event.body)
+                    behave = self.behaviours.pop(0) if len(self.behaviours) > 1 else self.behaviours[0]
+                    await behave(visit, control_id)
+        return self._gone(visit)
+
+    def _gone(self, visit: Visit) -> None:
+        visit.abort()
+        self.open.discard(visit)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Callable[..., Awaitable[Receiver]]]:
+    started: list[Receiver] = []
+
+    async def start(*behaviours: Any, **how: Any) -> Receiver:
+        made = Receiver(*behaviours, **how)
+        await made.start()
+        started.append(made)
+        return made
+
+    yield start
+    for one in started:
+        await one.wait_stopped()

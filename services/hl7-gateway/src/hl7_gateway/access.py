@@ -24,6 +24,7 @@ ACCESS: Final = (
     Access("POST", _CONNECTION + ":pause", OPERATE),
     Access("POST", _CONNECTION + ":resume", OPERATE),
     Access("POST", _CONNECTION + ":disable", CONFIGURE),
+    Access("POST", _CONNECTION + ":test", OPERATE),
     Access("POST", _CONNECTION + ":retry-parked", OPERATE),
     Access("POST", _CONNECTION + "/messages", CONFIGURE | SERVICES),
     Access("POST", "/outbound:search", READ_RECORDS | OPERATE),

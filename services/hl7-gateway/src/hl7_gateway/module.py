@@ -21,7 +21,7 @@ from hl7_gateway.adapters.intake_tables import IntakeBase
 from hl7_gateway.adapters.journal import TelemetryJournal
 from hl7_gateway.adapters.message_store import SqlMessageStore
 from hl7_gateway.adapters.mllp_listener import ListenerLimits, MllpListener, configured_listener
-from hl7_gateway.adapters.mllp_sender import MllpConnector
+from hl7_gateway.adapters.mllp_sender import MllpConnector, SocketTrial
 from hl7_gateway.adapters.outbound_journal import ExchangeDeliveryJournal
 from hl7_gateway.adapters.outbound_store import SqlOutboundStore
 from hl7_gateway.adapters.port_probe import SocketPortProbe
@@ -46,6 +46,7 @@ from hl7_gateway.use_cases.receive_message import ReceiveMessage
 from hl7_gateway.use_cases.run_destinations import LEASE_TTL_S, Destinations
 from hl7_gateway.use_cases.run_listeners import Listeners
 from hl7_gateway.use_cases.search_outbound import PatientKeys
+from hl7_gateway.use_cases.try_connection import TryConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def build(runtime: Runtime) -> Module:
             runtime.directory.all,
             [receiving.listener],
             receiving.cataloguer,
-            _sending(runtime, connections, outbound, receiving.listener),
+            _sending(runtime, connections, outbound, receiving),
             receiving.listeners,
             receiving.unmatched,
         ),
@@ -193,14 +194,14 @@ def _receiving(
 
 
 def _sending(
-    runtime: Runtime, connections: SqlConnectionStore, outbound: SqlOutboundStore, listener: MllpListener
+    runtime: Runtime, connections: SqlConnectionStore, outbound: SqlOutboundStore, receiving: _Receiving
 ) -> Sending:
     configure = ConfigureConnection(
         connections,
         PemInspector(),
         SocketPortProbe(),
         runtime.directory.get,
-        [listener],
+        [receiving.listener],
         runtime.clock,
         runtime.ids,
     )
@@ -210,6 +211,15 @@ def _sending(
         outbound,
         EnqueueMessages(outbound, runtime.keyring, runtime.directory.get, runtime.ids),
         PatientKeys(runtime.keyring, runtime.directory.all),
+        TryConnection(
+            lambda connection, material: SocketTrial(runtime.outbound.policy, connection, material),
+            connections.material,
+            outbound.connected,
+            lambda: [receiving.listener, *receiving.listeners.open()],
+            SocketPortProbe(),
+            runtime.clock,
+            runtime.ids,
+        ),
     )
 
 

@@ -372,3 +372,23 @@ class DeliveryJournal(Protocol):
 
     def tried(self, delivered: Delivered) -> None:
         """One try ended."""
+
+
+class Trial(Protocol):
+    """One try to reach a receiver, stage by stage; each gives what it saw, or raises SuiteError `peer.…`."""
+
+    async def resolve(self) -> dict[str, Any]:
+        """The allowed addresses of the host."""
+
+    async def connect(self) -> dict[str, Any]:
+        """The port of the first address that takes us."""
+
+    async def secure(self) -> dict[str, Any]:
+        """The TLS handshake."""
+
+    @property
+    def link(self) -> PeerLink:
+        """Once connected, and secured where it has to be."""
+
+    def close(self) -> None:
+        """End whatever there is."""

@@ -39,6 +39,7 @@ def taken(number: int, key: bytes | None = None, **changed: Any) -> TakenMessage
         rejection="",
         sealed_body=f"sealed {number}".encode(),
         duplicate_key=key or number.to_bytes(16, "big"),
+        connection_id=f"con_{number}",
     )
     return made._replace(**changed)
 
@@ -94,7 +95,7 @@ async def test_messages_wait_in_the_order_they_were_stored_until_they_are_catalo
     some = await intake.waiting(12)
     assert [message.id for message in some] == [taken(number).id for number in range(12)]
     assert [one.sequence for one in some] == sorted(one.sequence for one in some)
-    assert some[3][1:] == taken(3)[:8]
+    assert some[3][1:] == (*taken(3)[:8], taken(3).connection_id)
     assert await intake.waiting(12) == some
     await intake.catalogued([message.sequence for message in some])
     rest = await intake.waiting(100)

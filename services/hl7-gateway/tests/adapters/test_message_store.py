@@ -113,7 +113,11 @@ async def test_events_are_thin_and_lie_in_the_same_transaction(
     store: SqlMessageStore, database: Database, new: New
 ) -> None:
     rejected = new(
-        2, state=MessageState.REJECTED, acknowledgment_code="AR", findings=("line-feeds", "hl7.type-unsupported")
+        2,
+        state=MessageState.REJECTED,
+        acknowledgment_code="AR",
+        findings=("line-feeds", "hl7.type-unsupported"),
+        rejection="hl7.type-unsupported",
     )
     await store.add([new(1, patient_key="p" * 26), rejected])
     async with database.read() as session:

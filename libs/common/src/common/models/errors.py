@@ -132,6 +132,7 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "connection.port-in-use": ErrorRow(409, "Another program on the gateway's machine holds the port", _OP, _N, "Choose another port, or end the program that holds it (`ss -ltnp` names it)."),
     "connection.port-unusable": ErrorRow(409, "The gateway may not listen at that address and port", _OP, _N, "Choose an address of the gateway's machine and a port above 1023."),
     "connection.not-sending": ErrorRow(409, "The connection takes no messages", _C, _N, "Use a connection with direction sender; a disabled one must be resumed first."),
+    "connection.not-listening": ErrorRow(409, "Nobody listens on the connection's port", _OP, _T, "Resume the connection; if it is active, read the gateway's log for its port and look at GET /hl7/v1/listeners."),
     "connection.queue-full": ErrorRow(503, "The connection's queue is full", _OP, _T, "See at GET /hl7/v1/connections/{id} why the destination takes nothing, or raise queue_messages_max."),
     "connection.has-messages": ErrorRow(409, "Messages of the connection are not settled", _C, _N, "Let them be delivered or discard them (POST /hl7/v1/outbound:search lists them); `:disable` stops new ones meanwhile."),
     "outbound.not-found": ErrorRow(404, "There is no such outbound message", _C, _N, "Search with POST /hl7/v1/outbound:search."),

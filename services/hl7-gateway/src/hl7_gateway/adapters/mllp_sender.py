@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
+from common.models.clock import instant_text
 from common.models.errors import SuiteError
 from common.runtime.outbound import AddressPolicy
 from hl7_gateway.adapters.tls_material import client_context
@@ -67,7 +69,7 @@ class MllpConnector:
                 raise SuiteError("peer.tls", _tls_detail(error)) from error
             except OSError as error:
                 failure = error
-        raise SuiteError("peer.connect", "" if failure is None else failure.strerror) from failure
+        raise SuiteError("peer.connect", None if failure is None else f"{failure.strerror}.") from failure
 
     async def _open(self, connection: Connection, material: TlsMaterial, address: str) -> StreamLink:
         configuration = connection.configuration
@@ -115,6 +117,59 @@ async def _tls(endpoint: socket.socket, context: ssl.SSLContext, name: str) -> S
     except OSError as error:
         raise SuiteError("peer.tls", "The receiver closed the connection during the handshake.") from error
     return StreamLink(*streams)
+
+
+class SocketTrial:
+    """`Trial`."""
+
+    def __init__(self, policy: AddressPolicy, connection: Connection, material: TlsMaterial) -> None:
+        self._policy = policy
+        self._configuration = connection.configuration
+        self._material = material
+        self._addresses: list[str] = []
+        self._endpoint: socket.socket | None = None
+        self._link: StreamLink | None = None
+
+    async def resolve(self) -> dict[str, Any]:
+        self._addresses = await self._policy.resolve(self._configuration.host, self._configuration.port)
+        return {"addresses": self._addresses}
+
+    async def connect(self) -> dict[str, Any]:
+        failure: OSError | None = None
+        for address in self._addresses:
+            try:
+                self._endpoint = await _tcp(address, self._configuration.port)
+            except OSError as error:
+                failure = error
+                continue
+            if self._configuration.tls.mode == "off":
+                self._link = StreamLink(*await asyncio.open_connection(sock=self._endpoint, limit=READ_BYTES_MAX))
+            return {"address": address, "port": self._configuration.port}
+        raise SuiteError("peer.connect", None if failure is None else f"{failure.strerror}.") from failure
+
+    async def secure(self) -> dict[str, Any]:
+        assert self._endpoint is not None
+        name = self._configuration.tls.server_name or self._configuration.host
+        try:
+            self._link = await _tls(self._endpoint, client_context(self._material), name)
+        except ssl.SSLError as error:
+            raise SuiteError("peer.tls", _tls_detail(error)) from error
+        tls: ssl.SSLObject = self._link.writer.get_extra_info("ssl_object")
+        certificate = tls.getpeercert() or {}
+        not_after = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
+        shown = bool(self._material.certificate_pem)
+        return {"protocol": tls.version(), "not_after": instant_text(not_after), "certificate_shown": shown}
+
+    @property
+    def link(self) -> StreamLink:
+        assert self._link is not None
+        return self._link
+
+    def close(self) -> None:
+        if self._link is not None:
+            self._link.close()
+        elif self._endpoint is not None:
+            self._endpoint.close()
 
 
 def _tls_detail(error: ssl.SSLError) -> str:

@@ -186,8 +186,11 @@ class SqlOutboundStore:
                 await self._hold_counter(
                     session, connection.id
                 )  # before any message's row: all take them in this order
+            delivered = [one for one in write.settlements if one.state is State.DELIVERED]
+            await self._settle_delivered(session, connection, delivered, counts)
             for settlement in write.settlements:
-                await self._settle(session, connection, settlement, counts)
+                if settlement.state is not State.DELIVERED:
+                    await self._settle(session, connection, settlement, counts)
             begun = await self._begin(session, connection, [candidate.sequence for candidate in write.begin])
             await self._count(session, connection.id, counts)
         if len(begun) < len(write.begin) and connection.sending.parked_holds_key:
@@ -199,6 +202,35 @@ class SqlOutboundStore:
             except SuiteError as error:  # altered, or its key is gone: it must not stop the others
                 await self._park_unreadable(lease, connection, row.id, error.code)
         return bodies
+
+    async def _settle_delivered(
+        self, session: AsyncSession, connection: Connection, settlements: Sequence[Settlement], counts: dict[str, int]
+    ) -> None:
+        """Nearly all end so: a statement for many of them."""
+        now = self._clock.now()
+        ended = {settlement.candidate.sequence: settlement for settlement in settlements}
+        rows: list[Any] = []
+        for code in {settlement.acknowledgment_code for settlement in settlements}:
+            values = {
+                "state": State.DELIVERED.value,
+                "attempts": MESSAGE.c.attempts + 1,
+                "not_before": None,
+                "acknowledgment_code": code,
+                "error_code": None,
+                "settled_at": now,
+            }
+            mine = [one.candidate.sequence for one in settlements if one.acknowledgment_code == code]
+            flying = (MESSAGE.c.sequence.in_(mine), MESSAGE.c.state == State.IN_FLIGHT.value)
+            found = (await session.execute(update(MESSAGE).where(*flying).values(**values).returning(*_METADATA))).all()
+            if code is not None:
+                counts["acknowledged"] = counts.get("acknowledged", 0) + len(found)
+            rows += found
+        if not rows:
+            return
+        rows.sort(key=lambda row: int(row.sequence))
+        counts["delivered"] = counts.get("delivered", 0) + len(rows)
+        await session.execute(insert(ATTEMPT), [_attempt(ended[row.sequence], now) for row in rows])
+        await outbox.add(session, [self._event(connection, _outbound(row), row.attempts) for row in rows])
 
     async def _settle(
         self, session: AsyncSession, connection: Connection, settlement: Settlement, counts: dict[str, int]
@@ -213,7 +245,7 @@ class SqlOutboundStore:
             "not_before": now + timedelta(seconds=settlement.delay_s) if settlement.delay_s else None,
             "acknowledgment_code": settlement.acknowledgment_code,
             "error_code": settlement.error_code,
-            "settled_at": now if state in {State.DELIVERED, State.DROPPED} else None,
+            "settled_at": now if state is State.DROPPED else None,
         }
         if settlement.end is End.RETURNED:
             values = {"state": State.QUEUED.value}
@@ -378,6 +410,11 @@ class SqlOutboundStore:
             oldest_age_s=age_s,
             counters=shown,
         )
+
+    async def connected(self, connection: Connection) -> bool:
+        """Whether a replica has a link to its receiver now."""
+        live = await self.live(connection)
+        return live.owned and live.link is not None and live.link["state"] == "up"
 
     async def forget_settled(self, kept_s: float) -> int:
         """Delete messages that were settled so long ago, and their attempts, in small transactions; how many."""

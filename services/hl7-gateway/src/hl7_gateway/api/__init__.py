@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 
 from common.runtime.idempotency import IdempotentRoute
-from hl7_gateway.api import connections, messages, outbound, unmatched_senders
+from hl7_gateway.api import connection_tests, connections, messages, outbound, unmatched_senders
 from hl7_gateway.api.messages import Backlog, Integrations, message_json
 from hl7_gateway.core.unmatched import UnmatchedSenders
 from hl7_gateway.ports import ConnectionBook, KeySource, Listener, MessageBook, OutboundBook
@@ -16,6 +16,7 @@ from hl7_gateway.use_cases.configure_connection import ConfigureConnection
 from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
 from hl7_gateway.use_cases.run_listeners import Listeners
 from hl7_gateway.use_cases.search_outbound import PatientKeys
+from hl7_gateway.use_cases.try_connection import TryConnection
 
 __all__ = ["Sending", "message_json", "router"]
 
@@ -29,6 +30,7 @@ class Sending:
     book: OutboundBook
     enqueue: EnqueueMessages
     patients: PatientKeys
+    test: TryConnection
 
 
 def router(
@@ -47,5 +49,6 @@ def router(
     connections.add_routes(mine, sending.connections, sending.configure, sending.book, configured)
     unmatched_senders.add_routes(mine, unmatched)
     outbound.add_routes(mine, sending.connections, sending.book, sending.enqueue, sending.patients)
+    connection_tests.add_routes(mine, sending.connections, sending.test)
     api.include_router(mine)
     return api

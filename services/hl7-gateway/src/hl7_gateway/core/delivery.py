@@ -11,8 +11,10 @@ Rules.
 5. Asked to stop, nothing more is begun; what is in flight is waited for, or given back.
 
 Theory of operation. `Window` says which message is next. A message goes chosen → beginning (being written to the
-store) → ready → in flight → ended, and its end goes to the store with the next write. The adapter calls the methods
-that say what happened, then does what `actions` returns, and calls again when `deadline` has come.
+store) → ready → in flight → ended, and its end goes to the store with the next write. Some messages of other keys are
+begun before their turn: then nothing waits for a commit but the next message of the same key, and one commit serves
+all that ended meanwhile. The adapter calls the methods that say what happened, then does what `actions` returns, and
+calls again when `deadline` has come.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ from hl7_gateway.core.outbound_window import Candidate, Read, Window
 from hl7v2 import mllp
 
 ANSWER_BYTES_MAX: Final = 1024 * 1024
+BEGIN_AHEAD_MAX: Final = 32
+"""Messages that are begun in the store before their turn, so that its commits are shared."""
+BEGIN_AHEAD_BYTES_MAX: Final = 4 * 1024 * 1024
 CONTROL_IDS_MAX: Final = 10_000
 """Control ids that are remembered of one connection; then it is made anew."""
 
@@ -403,7 +408,7 @@ class Delivery:
     def _choose(self, now: float) -> None:
         if self.link is not Link.UP:
             return
-        while not self._renew and self._taken < self._rules.in_flight_max:
+        while not self._renew and self._has_room():
             candidate = self._window.take(now)
             if candidate is None:
                 break
@@ -420,6 +425,14 @@ class Delivery:
     def _taken(self) -> int:
         return len(self._chosen) + len(self._beginning) + len(self._ready) + len(self._flights)
 
+    def _has_room(self) -> bool:
+        taken, in_flight_max = self._taken, self._rules.in_flight_max
+        if taken < in_flight_max:
+            return True
+        ahead = (*self._chosen, *self._beginning.values(), *(one.candidate for one in self._ready.values()))
+        room = sum(candidate.size_bytes for candidate in ahead) < BEGIN_AHEAD_BYTES_MAX
+        return room and taken < in_flight_max + BEGIN_AHEAD_MAX
+
     def _is_used(self, control_id: str) -> bool:
         return control_id in self._used or len(self._used) >= CONTROL_IDS_MAX
 
@@ -433,7 +446,7 @@ class Delivery:
 
     def _to_transmit(self, now: float) -> list[Action]:
         found: list[Action] = []
-        while self.link is Link.UP and self._ready:
+        while self.link is Link.UP and self._ready and len(self._flights) < self._rules.in_flight_max:
             _, ready = self._ready.popitem(last=False)
             found.append(Transmit(self.generation, mllp.encode(ready.body)))
             self.counts.sent += 1

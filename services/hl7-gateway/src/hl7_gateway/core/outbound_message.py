@@ -55,6 +55,13 @@ def prepare(
     return Prepared(sent, read_header(message), patient_name(message, systems))
 
 
+def with_modes(body: bytes, configuration: ConnectionDocument) -> bytes:
+    """A message of ours with the connection's acknowledgement mode in MSH-15 and MSH-16."""
+    message = hl7v2.parse(body)
+    _set_modes(message, configuration)
+    return bytes(message)
+
+
 def _set_modes(message: hl7v2.Message, configuration: ConnectionDocument) -> None:
     mode = configuration.acknowledgment_mode
     if mode == "original":

@@ -61,21 +61,24 @@ class Listeners:
         self._places: dict[str, _Place] = {}
         self._look = asyncio.Event()
 
+    def open(self) -> list[RunningListener]:
+        """Every open port of this replica."""
+        return [place.listener for place in self._places.values() if place.listener is not None]
+
     def look(self) -> None:
         """A connection or an integration changed."""
         self._look.set()
 
-    def states(self, tenant: str) -> list[dict[str, Any]]:
-        """Where a practice's listeners stand on this replica."""
-        return [self.state(place.connection.id) for place in self._places.values() if place.connection.tenant == tenant]
-
     def state(self, connection_id: str) -> dict[str, Any]:
-        """Where one stands; `error_code` says why it does not listen."""
+        """Where one stands: `version` of its configuration it runs by; `error_code` says why it does not listen."""
         place = self._places.get(connection_id)
         if place is None:
-            return {"state": "stopped", "error_code": None}
-        shown = dict(place.listener.state()) if place.listener is not None else {"state": "failed"}
-        return {"connection_id": connection_id, **shown, "error_code": place.code}
+            return {"version": None, "state": "stopped", "error_code": None}
+        if place.listener is not None:
+            shown = dict(place.listener.state())
+        else:
+            shown = {"state": "opening" if place.code is None else "failed"}
+        return {"version": place.connection.version, **shown, "error_code": place.code}
 
     async def run(self) -> None:
         """Until cancelled."""
