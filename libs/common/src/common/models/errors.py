@@ -97,6 +97,7 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "peer.connect": ErrorRow(502, "The peer refuses the connection", _P, _T, "Check host, port and firewall between here and the peer."),
     "peer.tls": ErrorRow(502, "The TLS handshake with the peer failed", _P, _N, "Check the peer's certificate (name, dates, chain) with Connection Test."),
     "peer.timeout": ErrorRow(504, "The peer did not answer in time", _P, _T, "Check the peer's load with Connection Test, or allow a longer time-out."),
+    "peer.abandoned": ErrorRow(503, "The call was given up before the peer answered", _O, _T, "Nothing: the suite stopped, or whoever asked went away; the work is taken up again."),
     "peer.address-refused": ErrorRow(422, "That address may not be connected to", _C, _N, "Use a host inside PS_ALLOWED_NETWORKS, or ask the operator to allow its network."),
     "peer.unauthorized": ErrorRow(502, "The PMS answered 401: the token is not accepted", _P, _N, "Refresh the token; if it stays, run Test Connection on the credential."),
     "peer.forbidden": ErrorRow(502, "The PMS answered 403: the account may not read this", _P, _N, "Ask the PMS administrator for the missing permission or scope."),
