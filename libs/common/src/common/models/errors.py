@@ -67,6 +67,7 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "auth.ticket-invalid": ErrorRow(401, "The stream ticket is unknown, used or expired", _C, _N, "Ask for a new ticket; it lives one minute and opens one stream."),
     "auth.issuer-unavailable": ErrorRow(503, "The token issuer's keys cannot be read", _OP, _T, "Check that the issuer's JWKS URL answers from here."),
     "auth.assertion-invalid": ErrorRow(401, "The service assertion is not valid", _OP, _N, "Give every service the same key file, and check the clocks."),
+    "stream.too-many": ErrorRow(429, "Too many event streams are open", _C, _T, "Close streams that nobody looks at, and ask again with a new ticket."),
     # tenants and keys
     "tenant.not-found": ErrorRow(404, "There is no such tenant", _C, _N, "Check the tenant of your token."),
     "tenant.suspended": ErrorRow(403, "The tenant is suspended", _OP, _N, "Ask the platform operator to resume the tenant."),

@@ -60,6 +60,7 @@ PROCESS_ACCESS: Final = (
     Access("GET", "/openapi.json", frozenset(), "the published contract"),
     Access("GET", "/docs", frozenset(), "the published contract, to read"),
 )
+_STREAMS_END_S: Final = 2.0
 _log = logging.getLogger("common.host")
 
 
@@ -361,6 +362,21 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        cutting = asyncio.create_task(self._cut_streams(), name="streams-cut")
+        try:
+            await super().shutdown(sockets)
+        finally:
+            await _cancel(cutting)
+
+    async def _cut_streams(self) -> None:
+        """End the streams of readers that do not read: their end cannot be sent, and a stop would wait in vain."""
+        await asyncio.sleep(_STREAMS_END_S)
+        for connection in list(self.server_state.connections):
+            cycle = getattr(connection, "cycle", None)
+            if cycle is not None and cycle.scope["path"].endswith("/v1/stream"):
+                connection.transport.abort()
 
 
 async def serve(host: Host, claimed: socket.socket, *, ready: Callable[[], Awaitable[None]] | None = None) -> None:

@@ -12,7 +12,11 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from common.models.access import TENANT_ROLES
 from common.models.errors import SuiteError
+
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+"""Signatures by a key pair (RFC 7518 §3.1, RFC 8037): with a shared secret the issuer's readers could sign as well."""
 
 
 class ServiceSettings(BaseSettings):
@@ -29,9 +33,21 @@ class OidcIssuer(BaseModel):
     issuer: str = Field(description="exact `iss`")
     audience: str = Field(description="exact `aud`")
     tenant: str = Field(description="the tenant its tokens belong to")
-    jwks_url: str = Field(description="where its keys are published")
-    algorithms: tuple[str, ...] = Field(default=("RS256", "ES256"), description="accepted algorithms")
-    roles_claim: str = Field(default="roles", description="claim that lists the roles")
+    jwks_url: str = Field(default="", description="where its keys are published; empty: as its discovery document says")
+    algorithms: tuple[Algorithm, ...] = Field(
+        default=("RS256", "ES256"), min_length=1, description="accepted algorithms"
+    )
+    roles_claim: str = Field(
+        default="roles", description="claim that lists the roles; `a.b` is claim b inside the object a"
+    )
+    role_names: dict[str, str] = Field(default_factory=dict, description="the provider's name of a role → ours")
+
+    @field_validator("role_names")
+    @classmethod
+    def _tenant_roles(cls, value: dict[str, str]) -> dict[str, str]:
+        if not set(value.values()) <= TENANT_ROLES:
+            raise ValueError(f"role_names may give {', '.join(sorted(TENANT_ROLES))}")
+        return value
 
 
 class RuntimeSettings(ServiceSettings):
@@ -68,7 +84,9 @@ class RuntimeSettings(ServiceSettings):
     )
     token_issuer: str = Field(default="", description="`iss` of the suite's own tokens; empty: PS_PUBLIC_URL + /auth")
     oidc_issuers: tuple[OidcIssuer, ...] = Field(
-        default=(), description="JSON list of external OpenID issuers, each pinned to a tenant"
+        default=(),
+        description="JSON list of external OpenID issuers, each pinned to a tenant: `issuer`, `audience`, `tenant` "
+        "and, where the usual does not fit, `jwks_url`, `algorithms`, `roles_claim`, `role_names`",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="origins whose pages may call the API, separated by commas"
