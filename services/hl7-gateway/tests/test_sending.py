@@ -526,9 +526,10 @@ async def test_tls_with_certificates_on_both_sides(office: Office, receiver: Sta
     there = await receiver(tls=server_context(served, mutual=True))
     mine = TlsMaterial(*authority.issue("gateway.example"), authority.pem)
     connection = await office.connection(there.port, mine, tls={"mode": "mutual"})
-    await office.put(connection, "a", "b")
+    sent = await office.put(connection, "a", "b")
     async with office.open():
         await office.wait_delivered(connection)
+    assert there.seen == sent
 
 
 @pytest.mark.parametrize(

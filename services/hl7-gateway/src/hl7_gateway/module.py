@@ -64,24 +64,7 @@ def build(runtime: Runtime) -> Module:
     outbound = SqlOutboundStore(
         database, leases, runtime.keyring, clock, ids, runtime.source("hl7-gateway"), runtime.replica
     )
-    sending = Sending(
-        connections,
-        ConfigureConnection(
-            connections, PemInspector(), SocketPortProbe(), runtime.directory.get, [listener], clock, ids
-        ),
-        outbound,
-        EnqueueMessages(outbound, runtime.keyring, runtime.directory.get, ids),
-        PatientKeys(runtime.keyring, runtime.directory.all),
-        TryConnection(
-            lambda connection, material: SocketTrial(runtime.outbound.policy, connection, material),
-            connections.material,
-            outbound.connected,
-            [listener],
-            SocketPortProbe(),
-            clock,
-            ids,
-        ),
-    )
+    sending = _sending(runtime, connections, outbound, listener)
     destinations = _destinations(runtime, settings, connections, outbound, leases)
     committing: list[asyncio.Task[None]] = []
 
@@ -121,6 +104,25 @@ def build(runtime: Runtime) -> Module:
         lifespan=lifespan,
         stream_topics=("ps.hl7.received.v1", "ps.hl7.rejected.v1", "ps.hl7.delivery.v1"),
         ready=ready,
+    )
+
+
+def _sending(
+    runtime: Runtime, connections: SqlConnectionStore, outbound: SqlOutboundStore, listener: MllpListener
+) -> Sending:
+    clock, ids, integration_of = runtime.clock, runtime.ids, runtime.directory.get
+    probe = SocketPortProbe()
+
+    def trial(connection: Connection, material: TlsMaterial) -> SocketTrial:
+        return SocketTrial(runtime.outbound.policy, connection, material)
+
+    return Sending(
+        connections,
+        ConfigureConnection(connections, PemInspector(), probe, integration_of, [listener], clock, ids),
+        outbound,
+        EnqueueMessages(outbound, runtime.keyring, integration_of, ids),
+        PatientKeys(runtime.keyring, runtime.directory.all),
+        TryConnection(trial, connections.material, outbound.connected, [listener], probe, clock, ids),
     )
 
 
