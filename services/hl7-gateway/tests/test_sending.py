@@ -526,10 +526,10 @@ async def test_tls_with_certificates_on_both_sides(office: Office, receiver: Sta
     there = await receiver(tls=server_context(served, mutual=True))
     mine = TlsMaterial(*authority.issue("gateway.example"), authority.pem)
     connection = await office.connection(there.port, mine, tls={"mode": "mutual"})
-    await office.put(connection, "a", "b")
+    sent = await office.put(connection, "a", "b")
     async with office.open():
         await office.wait_delivered(connection)
-    assert len(there.seen) == 2
+    assert there.seen == sent
 
 
 @pytest.mark.parametrize(
@@ -582,19 +582,7 @@ async def test_a_killed_owner_leaves_its_messages_to_the_next(office: Office, re
     there = await receiver(say_nothing)
     connection = await office.connection(there.port, sending={"ack_timeout_ms": 60_000})
     (one,) = await office.put(connection, "a")
-    lease = await office.leases.acquire(lease_name(connection.id), owner="dies", ttl_s=0.3)
-    assert lease is not None
-    owner = Destination(
-        connection,
-        TlsMaterial(),
-        office.store,
-        MllpConnector(AddressPolicy(["127.0.0.0/8"])),
-        office.journal,
-        office.clock,
-        office.ids.fraction,
-        stop_timeout_s=1.0,
-    )
-    running = asyncio.create_task(owner.run(lease, asyncio.Event()))
+    _, _, running, _ = await _working(office, connection, office.store, ttl_s=0.3)
     await wait_until(lambda: there.seen == [one])
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -603,3 +591,84 @@ async def test_a_killed_owner_leaves_its_messages_to_the_next(office: Office, re
     async with office.open():
         await office.wait_delivered(connection)
     assert await office.tries(one) == [("interrupted", "hl7.delivery-interrupted"), ("delivered", None)]
+
+
+class Flaky:
+    """A queue whose database is away now and then: before a write, and after one that was stored."""
+
+    def __init__(self, queue: Any) -> None:
+        self.queue = queue
+        self.writes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.queue, name)
+
+    async def write(self, *arguments: Any) -> Any:
+        self.writes += 1
+        if self.writes % 3 == 1:
+            raise SuiteError("database.unavailable")
+        bodies = await self.queue.write(*arguments)
+        if self.writes % 3 == 2:
+            raise SuiteError("database.unavailable")
+        return bodies
+
+
+async def _working(
+    office: Office, connection: Connection, queue: Any, *, ttl_s: float = 60.0
+) -> tuple[Any, Any, asyncio.Task[None], asyncio.Event]:
+    """A destination at work under a lease of its own: it, the lease, its task, and what stops it."""
+    lease = await office.leases.acquire(lease_name(connection.id), owner="me", ttl_s=ttl_s)
+    assert lease is not None
+    destination = Destination(
+        connection,
+        TlsMaterial(),
+        queue,
+        MllpConnector(AddressPolicy(["127.0.0.0/8"])),
+        office.journal,
+        office.clock,
+        office.ids.fraction,
+        stop_timeout_s=1.0,
+    )
+    stop = asyncio.Event()
+    return destination, lease, asyncio.create_task(destination.run(lease, stop)), stop
+
+
+async def test_a_database_that_comes_and_goes_loses_and_doubles_nothing(office: Office, receiver: Start) -> None:
+    there = await receiver()
+    connection = await office.connection(there.port)
+    sent = await office.put(connection, *"abcab")
+    queue = Flaky(office.store)
+    _, _, running, stop = await _working(office, connection, queue)
+    await office.wait_delivered(connection)
+    stop.set()
+    await running
+    live = await office.store.live(connection)
+    assert sorted(there.seen) == sorted(sent)
+    assert (live.counters["delivered"], live.counters["sent"], live.depth) == (5, 5, 0)
+    assert queue.writes > 3
+
+
+async def test_an_owner_that_lost_its_lease_says_no_more(office: Office, receiver: Start) -> None:
+    there = await receiver(say_nothing)
+    connection = await office.connection(there.port, sending={"ack_timeout_ms": 60_000})
+    (one,) = await office.put(connection, "a")
+    _, lease, running, _ = await _working(office, connection, office.store)
+    await wait_until(lambda: there.seen == [one])
+    lease.lost.set()
+    async with asyncio.timeout(WAIT_S):
+        await running
+    await wait_until(lambda: not there.open)
+    assert await office.states(connection) == {one: State.IN_FLIGHT}
+
+
+async def test_a_failure_that_is_no_passing_one_is_told(office: Office, receiver: Start) -> None:
+    class Broken(Flaky):
+        async def write(self, *arguments: Any) -> Any:
+            raise SuiteError("tenant.not-found")
+
+    there = await receiver()
+    connection = await office.connection(there.port)
+    await office.put(connection, "a")
+    _, _, running, _ = await _working(office, connection, Broken(office.store))
+    with pytest.raises(SuiteError, match=r"tenant\.not-found"):
+        await running

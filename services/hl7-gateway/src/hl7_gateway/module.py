@@ -43,7 +43,7 @@ from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
 from hl7_gateway.use_cases.forget_seen import forget_seen
 from hl7_gateway.use_cases.forget_settled import forget_settled
 from hl7_gateway.use_cases.receive_message import ReceiveMessage
-from hl7_gateway.use_cases.run_destinations import LEASE_TTL_S, Destinations
+from hl7_gateway.use_cases.run_destinations import Destinations
 from hl7_gateway.use_cases.run_listeners import Listeners
 from hl7_gateway.use_cases.search_outbound import PatientKeys
 from hl7_gateway.use_cases.try_connection import TryConnection
@@ -257,7 +257,8 @@ def _destinations(
         lambda: connections.active("sender"),
         connections.material,
         make,
-        lambda name: leases.hold(name, ttl_s=LEASE_TTL_S),
+        lambda name: leases.hold(name, ttl_s=settings.send_lease_s),
+        lease_wait_s=settings.send_lease_s / 2,
     )
     connections.changed.append(destinations.look)
     outbound.queued.append(destinations.wake)

@@ -46,3 +46,9 @@ class Hl7GatewaySettings(ServiceSettings):
     outbound_kept_s: float = Field(
         default=30 * 24 * 3600.0, gt=0, description="how long sent and discarded messages are kept"
     )
+    send_lease_s: float = Field(
+        default=10.0,
+        ge=1,
+        le=300,
+        description="after the replica that works a sender's queue died, another one takes over so much later",
+    )

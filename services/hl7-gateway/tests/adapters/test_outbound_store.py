@@ -179,7 +179,7 @@ async def test_a_message_is_begun_delivered_counted_and_told(make: Any, at: date
     (candidate,) = await bench.queued()
     assert await bench.write(begin=(candidate,)) == {message_id: b"body 1"}
     assert await bench.queued() == []
-    assert await bench.write(end(candidate, State.DELIVERED), sent=1) == {}
+    assert await bench.write(end(candidate, State.DELIVERED), connects=1) == {}
     message, attempts = await bench.store.get(TENANT, message_id)
     assert (message.state, message.attempts, message.acknowledgment_code) == (State.DELIVERED, 1, "AA")
     assert message.settled_at == at
@@ -190,7 +190,7 @@ async def test_a_message_is_begun_delivered_counted_and_told(make: Any, at: date
     assert (live.depth, live.oldest_queued_at, live.owned) == (0, None, True)
     bench.clock.advance(120)
     assert not (await bench.store.live(bench.connection)).owned
-    assert live.counters == {"queued": 1, "sent": 1, "delivered": 1, "acknowledged": 1}
+    assert live.counters == {"queued": 1, "sent": 1, "delivered": 1, "acknowledged": 1, "connects": 1}
     async with bench.database.read() as session:
         (row,) = (await session.execute(select(OUTBOX.c.event))).scalars()
     event = parse_event(row)

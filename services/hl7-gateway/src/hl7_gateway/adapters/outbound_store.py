@@ -165,6 +165,7 @@ class SqlOutboundStore:
                 await session.execute(self._database.insert(ATTEMPT).values(**attempt).on_conflict_do_nothing())
                 again = {"state": State.QUEUED.value, "attempts": row.attempts + 1, "error_code": INTERRUPTED}
                 await session.execute(update(MESSAGE).where(MESSAGE.c.sequence == row.sequence).values(**again))
+                await self._count(session, connection.id, {"sent": 1, "retried": 1})
             if not connection.sending.parked_holds_key:
                 held = (mine, text(STOPPED), MESSAGE.c.state == State.HELD.value)
                 await session.execute(update(MESSAGE).where(*held).values(state=State.QUEUED.value))
@@ -228,7 +229,8 @@ class SqlOutboundStore:
         if not rows:
             return
         rows.sort(key=lambda row: int(row.sequence))
-        counts["delivered"] = counts.get("delivered", 0) + len(rows)
+        for name in ("delivered", "sent"):
+            counts[name] = counts.get(name, 0) + len(rows)
         await session.execute(insert(ATTEMPT), [_attempt(ended[row.sequence], now) for row in rows])
         await outbox.add(session, [self._event(connection, _outbound(row), row.attempts) for row in rows])
 
@@ -255,7 +257,7 @@ class SqlOutboundStore:
         if row is None or settlement.end is End.RETURNED:
             return  # a repetition of a write whose answer was lost
         await session.execute(insert(ATTEMPT).values(**_attempt(settlement, now)))
-        for name in (_COUNTER_OF[state], *(("acknowledged",) if settlement.acknowledgment_code else ())):
+        for name in (_COUNTER_OF[state], "sent", *(("acknowledged",) if settlement.acknowledgment_code else ())):
             counts[name] = counts.get(name, 0) + 1
         if state is State.PARKED and connection.sending.parked_holds_key:
             await self._hold_key(session, connection.id, candidate.key)

@@ -174,11 +174,13 @@ Action = Connect | Close | Write | Transmit | Read
 
 @dataclass(slots=True)
 class Counts:
-    """What happened since the last write; written with it."""
+    """What happened to the connection since the last write; written with it.
+
+    Where it is not known whether a write was stored, they may be counted twice; what counts messages is not among them.
+    """
 
     connects: int = 0
     connects_failed: int = 0
-    sent: int = 0
     interruptions: int = 0
     closed_by_peer: int = 0
     resets: int = 0
@@ -449,7 +451,6 @@ class Delivery:
         while self.link is Link.UP and self._ready and len(self._flights) < self._rules.in_flight_max:
             _, ready = self._ready.popitem(last=False)
             found.append(Transmit(self.generation, mllp.encode(ready.body)))
-            self.counts.sent += 1
             self._progress_at = now
             flight = _Flight(ready, now, now + self._rules.ack_timeout_s, ready.expected.first)
             if flight.stage is Stage.NOTHING:

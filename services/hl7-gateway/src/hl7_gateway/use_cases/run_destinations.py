@@ -20,7 +20,6 @@ from hl7_gateway.core.connection_configuration import Connection, TlsMaterial
 from hl7_gateway.core.delivery import lease_name
 from hl7_gateway.use_cases.deliver_messages import Destination
 
-LEASE_TTL_S: Final = 15.0
 LEASE_WAIT_S: Final = 5.0
 """How often a replica that does not own a queue asks for it."""
 POLL_S: Final = 2.0

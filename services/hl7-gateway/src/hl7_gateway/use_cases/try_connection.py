@@ -155,7 +155,7 @@ class TryConnection:
             if row["error_code"] is not None:
                 break  # what it answers now could be the answer to this one
         accepted = [row["charset"] for row in rows if row["acknowledgment_code"] in {"AA", "CA"}]
-        evidence = {"samples": rows, "accepted": accepted, "not_tried": len(SAMPLES) - len(rows)}
+        evidence: dict[str, Any] = {"samples": rows, "accepted": accepted, "not_tried": len(SAMPLES) - len(rows)}
         if len(accepted) == len(SAMPLES):
             return StageResult("samples", "passed", self._elapsed(began), evidence=evidence)
         step = f"Set the connection's encoding to one that was accepted: {', '.join(accepted)}." if accepted else (
@@ -232,7 +232,7 @@ class _Exchange:
 def _checked(sent: hl7v2.Message, answer: bytes) -> StageResult:
     findings = check_answer(sent, answer)
     read = read_answer(answer)
-    evidence = {
+    evidence: dict[str, Any] = {
         "acknowledgment_code": None if read is None else read.code,
         "findings": [finding.as_json() for finding in findings],
     }
