@@ -15,6 +15,8 @@ ACCESS: Final = (
     Access("POST", "/messages/{message_id}:read-body", frozenset({Role.PHI_REVIEWER})),
     Access("GET", "/listeners", READ_STATE),
     Access("GET", "/unmatched-senders", READ_STATE),
+    Access("POST", "/validate", READ_STATE),
+    Access("POST", "/acknowledge", READ_STATE),
     Access("POST", "/connections", CONFIGURE),
     Access("GET", "/connections", READ_STATE),
     Access("GET", _CONNECTION, READ_STATE),

@@ -138,6 +138,8 @@ def build(runtime: Runtime) -> Module:
             _sending(runtime, connections, outbound, receiving),
             receiving.listeners,
             receiving.unmatched,
+            runtime.clock,
+            runtime.ids,
         ),
         access=ACCESS,
         database=database,

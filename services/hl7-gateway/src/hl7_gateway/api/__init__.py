@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter
 
+from common.models.clock import Clock, Ids
 from common.runtime.idempotency import IdempotentRoute
-from hl7_gateway.api import connection_tests, connections, messages, outbound, unmatched_senders
+from hl7_gateway.api import connection_tests, connections, messages, outbound, unmatched_senders, validator
 from hl7_gateway.api.messages import Backlog, Integrations, message_json
 from hl7_gateway.core.unmatched import UnmatchedSenders
 from hl7_gateway.ports import ConnectionBook, KeySource, Listener, MessageBook, OutboundBook
@@ -42,6 +43,8 @@ def router(
     sending: Sending,
     configured: Listeners,
     unmatched: UnmatchedSenders,
+    clock: Clock,
+    ids: Ids,
 ) -> APIRouter:
     """The routes; paths begin after /hl7/v1."""
     api = messages.router(book, keys, integrations, listeners, backlog)
@@ -51,4 +54,7 @@ def router(
     outbound.add_routes(mine, sending.connections, sending.book, sending.enqueue, sending.patients)
     connection_tests.add_routes(mine, sending.connections, sending.test)
     api.include_router(mine)
+    tools = APIRouter(tags=["hl7: Validator"])
+    validator.add_routes(tools, clock, ids)
+    api.include_router(tools)
     return api

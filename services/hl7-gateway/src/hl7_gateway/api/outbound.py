@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated, Any, Final
 
-import orjson
 from fastapi import APIRouter, Depends, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from common.models.errors import FieldError, SuiteError
 from common.models.identifiers import check_id
 from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import LIMIT_DEFAULT, page_body
 from hl7_gateway.api.connections import Move
+from hl7_gateway.api.message_bodies import BODY, messages_in
 from hl7_gateway.api.messages import PatientIdentifier
-from hl7_gateway.core.batch import messages_of
 from hl7_gateway.core.delivery import State
 from hl7_gateway.ports import ConnectionBook, OutboundBook, OutboundFilter
-from hl7_gateway.use_cases.enqueue_messages import MESSAGES_MAX, EnqueueMessages
+from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
 from hl7_gateway.use_cases.search_outbound import PatientKeys
 
 Who = Annotated[Caller, Depends(caller_of)]
 RETRIED_MAX: Final = 1_000
-_JSON: Final = "application/json"
-_RAW: Final = ("x-application/hl7-v2+er7", "application/hl7-v2", "text/plain", "application/octet-stream")
-_BODY: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            _JSON: {
-                "schema": {
-                    "type": "object",
-                    "required": ["messages"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "messages": {
-                            "type": "array",
-                            "minItems": 1,
-                            "maxItems": MESSAGES_MAX,
-                            "items": {"type": "string", "format": "byte", "description": "one message, in base64"},
-                        }
-                    },
-                }
-            },
-            **{
-                kind: {"schema": {"type": "string", "description": "a message or a batch file, as it is"}}
-                for kind in _RAW
-            },
-        },
-    }
-}
 
 
 class OutboundSearch(BaseModel):
@@ -83,9 +51,7 @@ def add_routes(
 
 
 def _queue(api: APIRouter, connections: ConnectionBook, enqueue: EnqueueMessages) -> None:
-    @api.post(
-        "/connections/{connection_id}/messages", status_code=202, summary="Send HL7 messages", openapi_extra=_BODY
-    )
+    @api.post("/connections/{connection_id}/messages", status_code=202, summary="Send HL7 messages", openapi_extra=BODY)
     async def send(connection_id: str, request: Request, caller: Who) -> dict[str, Any]:
         """Queues a message, a batch file, or a JSON list of messages in base64: all of them, or none.
 
@@ -93,7 +59,7 @@ def _queue(api: APIRouter, connections: ConnectionBook, enqueue: EnqueueMessages
         repeat the request without queueing them twice.
         """
         connection = await connections.get(caller.tenant, check_id(connection_id, "con"))
-        queued = await enqueue(connection, _bodies(request, await request.body()))
+        queued = await enqueue(connection, messages_in(request, await request.body()))
         return {"items": [{"id": one.id, "control_id": one.control_id, "state": "queued"} for one in queued]}
 
 
@@ -130,31 +96,3 @@ def _decide(api: APIRouter, connections: ConnectionBook, book: OutboundBook) -> 
         """The oldest thousand; `retried` says how many there were."""
         connection = await connections.get(caller.tenant, check_id(connection_id, "con"))
         return {"retried": await book.retry_parked(caller, connection, why.reason, RETRIED_MAX)}
-
-
-def _bodies(request: Request, data: bytes) -> list[bytes]:
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind == _JSON:
-        return _decoded(data)
-    if kind not in _RAW:
-        raise SuiteError("request.unsupported-media-type", f"Send {_JSON} or {_RAW[0]}.")
-    return messages_of(data)
-
-
-def _decoded(data: bytes) -> list[bytes]:
-    try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise SuiteError("request.malformed") from error
-    messages = document.get("messages") if isinstance(document, dict) and set(document) == {"messages"} else None
-    if not isinstance(messages, list) or not 1 <= len(messages) <= MESSAGES_MAX:
-        expected = f"Expected a list of 1 to {MESSAGES_MAX} messages, and nothing beside it."
-        raise SuiteError("request.invalid", fields=[FieldError("/messages", "list", expected)])
-    found = []
-    for index, text in enumerate(messages):
-        try:
-            found.append(base64.b64decode(text, validate=True))
-        except (binascii.Error, ValueError, TypeError) as error:
-            field = FieldError(f"/messages/{index}", "base64", "Expected a message in base64.")
-            raise SuiteError("request.invalid", fields=[field]) from error
-    return found
