@@ -152,6 +152,7 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "database.unavailable": ErrorRow(503, "The database cannot be reached", _O, _T, "Check the database; nothing was stored, repeat the request later."),
     "database.migration-failed": ErrorRow(500, "The database could not be brought to this version", _OP, _N, "Read the log for the failing migration; the former version still runs on the database."),
     "bus.unavailable": ErrorRow(503, "The message bus cannot be reached", _O, _T, "Check the broker; what was accepted is kept in the outbox and published later."),
+    "bus.event-too-large": ErrorRow(500, "An event is larger than the bus takes", _O, _N, "Report it with the event type in `detail`: events are thin, and nothing of the change was stored."),
     "bus.topic-mismatch": ErrorRow(500, "A topic differs from what the suite needs", _OP, _N, "Alter the topic as `detail` says, or let the suite create it."),
     "lease.lost": ErrorRow(503, "Another replica took over this work", _O, _T, "Nothing; the new owner continues."),
     "service.unavailable": ErrorRow(503, "A service of the suite does not answer", _O, _T, "Check /readyz of the service named in `detail`."),

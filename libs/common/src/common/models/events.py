@@ -55,6 +55,8 @@ TOPICS: Final[dict[str, Topic]] = {
 }
 
 DEAD_LETTER_SUFFIX: Final = ".dlq"
+EVENT_BYTES_MAX: Final = 64 * 1024
+"""An event's data as JSON. Events are thin, so a larger one is a mistake; no broker's limit is ever met."""
 DEAD_LETTER_RETENTION_MS: Final = 30 * _DAY_MS
 
 

@@ -292,6 +292,13 @@ class Host:
         def memory(_: CallbackOptions) -> Iterator[Observation]:
             yield Observation(resident_bytes())
 
+        def unreadable(_: CallbackOptions) -> Iterator[Observation]:
+            for topic, count in self.runtime.bus.unreadable.items():
+                yield Observation(count, {"topic": topic})
+
+        meter.create_observable_counter(
+            "practice_studio.bus.unreadable", [unreadable], description="Records that are no events of ours, skipped"
+        )
         meter.create_observable_gauge(
             "practice_studio.outbox.age", [ages], unit="s", description="Age of the oldest unpublished event"
         )
