@@ -68,7 +68,7 @@ class TestPeers(Peers):
     __test__ = False
     issuer: TokenIssuer
 
-    async def _service_token(self, tenant: str) -> str:
+    async def _service_token(self, tenant: str, refused: str | None = None) -> str:
         return self.issuer.token(tenant, Role.SERVICE, subject="service:test")
 
 
