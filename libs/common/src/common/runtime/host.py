@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -61,6 +62,7 @@ PROCESS_ACCESS: Final = (
     Access("GET", "/docs", frozenset(), "the published contract, to read"),
 )
 _STREAMS_END_S: Final = 2.0
+_BACKLOG: Final = 2048
 _log = logging.getLogger("common.host")
 
 
@@ -101,6 +103,7 @@ class Host:
             docs_url=None,
             redoc_url=None,
             openapi_url=None,
+            redirect_slashes=False,  # an unknown address is a problem detail, not a redirect to the caller's own Host
         )
         app.state.runtime = self.runtime
         http_errors.install(app)
@@ -204,7 +207,10 @@ class Host:
                 why += bus
                 if module.database is not None:
                     why += await _failure(module.database.ping)
-                why += await module.ready()
+                try:
+                    why += await module.ready()
+                except SuiteError as error:
+                    why.append(error.code)
             found[module.name] = why
         return found
 
@@ -350,15 +356,26 @@ def resident_bytes() -> int:
 
 
 def claim_port(host: str, port: int) -> socket.socket:
-    """A bound socket; raises SuiteError `start.port-in-use` naming address and port."""
+    """A listening socket; raises SuiteError `start.port-in-use` naming address and port, or `start.bad-setting`.
+
+    It listens at once, because a port that is only bound can be bound again: two suites that start together would both
+    believe that it is theirs. Who connects before the start is over, waits.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     claimed = socket.socket(family, socket.SOCK_STREAM)
     claimed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         claimed.bind((host, port))
+        claimed.listen(_BACKLOG)
     except OSError as error:
         claimed.close()
-        raise SuiteError("start.port-in-use", f"{host}:{port}: {error.strerror}") from error
+        if error.errno == errno.EADDRINUSE:
+            raise SuiteError("start.port-in-use", f"{host}:{port}: {error.strerror}") from error
+        name = "PS_PORT" if error.errno == errno.EACCES else "PS_HOST"
+        raise SuiteError("start.bad-setting", f"{name}: {host}:{port}: {error.strerror}") from error
+    except TypeError as error:  # what a name becomes that IDNA cannot encode
+        claimed.close()
+        raise SuiteError("start.bad-setting", f"PS_HOST: {host} is no host name") from error
     claimed.set_inheritable(True)
     return claimed
 
@@ -387,39 +404,66 @@ class _Server(uvicorn.Server):
 
 
 async def serve(host: Host, claimed: socket.socket, *, ready: Callable[[], Awaitable[None]] | None = None) -> None:
-    """Run until SIGINT or SIGTERM; `ready` is called once requests are answered."""
-    settings = host.runtime.settings
+    """Run until SIGINT or SIGTERM; `ready` is called once requests are answered.
+
+    A signal during the start ends the start, and what was started already is stopped.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    this = asyncio.current_task()
+    started = False
+
+    def asked_to_stop() -> None:
+        if not started and not stop.is_set() and this is not None:
+            this.cancel()
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    async with host.running() as app:
-        server = _Server(
-            uvicorn.Config(
-                app,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                # the gate's: a module may answer with a clock of its own (the simulator's skewed one)
-                date_header=False,
-                timeout_graceful_shutdown=int(settings.stop_timeout_s),
-                h11_max_incomplete_event_size=64 * 1024,
-            )
+        loop.add_signal_handler(number, asked_to_stop)
+    try:
+        async with host.running() as app:
+            started = True
+            await _serve_until(stop, host, app, claimed, ready)
+    except asyncio.CancelledError:
+        if started or not stop.is_set() or this is None:
+            raise
+        this.uncancel()
+
+
+async def _serve_until(
+    stop: asyncio.Event,
+    host: Host,
+    app: FastAPI,
+    claimed: socket.socket,
+    ready: Callable[[], Awaitable[None]] | None,
+) -> None:
+    server = _Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # the gate's: a module may answer with a clock of its own (the simulator's skewed one)
+            date_header=False,
+            backlog=_BACKLOG,
+            timeout_graceful_shutdown=int(host.runtime.settings.stop_timeout_s),
+            h11_max_incomplete_event_size=64 * 1024,
         )
-        serving = asyncio.create_task(server.serve(sockets=[claimed]), name="http")
-        try:
-            if ready is not None:
-                await _until_started(server, serving)
-                await ready()
-            settle_heap()
-            waiting = asyncio.create_task(stop.wait(), name="signals")
-            await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
-            await _cancel(waiting)
-        finally:
-            host.end_streams()
-            server.should_exit = True
-            await serving
+    )
+    serving = asyncio.create_task(server.serve(sockets=[claimed]), name="http")
+    try:
+        if ready is not None:
+            await _until_started(server, serving)
+            await ready()
+        settle_heap()
+        waiting = asyncio.create_task(stop.wait(), name="signals")
+        await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
+        await _cancel(waiting)
+    finally:
+        host.end_streams()
+        server.should_exit = True
+        await serving
 
 
 async def _until_started(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:

@@ -101,9 +101,10 @@ def load_key_encryption_key(*, key: str, key_file: str, data: Path) -> KeyEncryp
     if not key_file and not path.exists():
         _make_kek(path)
     try:
-        return _decode_kek(path.read_text().strip(), f"PS_KEY_FILE ({path.name})")
+        text = path.read_bytes().decode("ascii", "replace").strip()
     except OSError as error:
-        raise SuiteError("start.bad-setting", f"PS_KEY_FILE: {path} cannot be read") from error
+        raise SuiteError("start.bad-setting", f"PS_KEY_FILE: {path} cannot be read: {error.strerror}") from error
+    return _decode_kek(text, f"PS_KEY_FILE ({path.name})")
 
 
 def _make_kek(path: Path) -> None:

@@ -70,7 +70,7 @@ def prepare_data(data: Path) -> None:
         data.mkdir(parents=True, exist_ok=True)
         probe = data / ".writable"
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process of the same directory may look at the same time
     except OSError as error:
         raise SuiteError("start.directory-unwritable", f"{data}: {error.strerror or 'cannot be written'}") from error
 
