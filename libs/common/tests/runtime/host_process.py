@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fastapi import APIRouter
 
-from common.models.access import Access
+from common.models.access import CONFIGURE, Access
 from common.runtime.host import main
 from common.runtime.module import Module
 from common.runtime.runtime import Runtime
@@ -53,7 +53,16 @@ def build(runtime: Runtime) -> Module:
     async def quick() -> dict[str, bool]:
         return {"finished": True}
 
+    @router.post("/things")
+    @router.post("/guarded")
+    async def add(body: dict[str, str]) -> dict[str, str]:
+        return body
+
     access = [Access("GET", path, frozenset(), "for the tests of the host") for path in ("/slow", "/quick")]
+    access += [
+        Access("POST", "/things", frozenset(), "for the tests of the host"),
+        Access("POST", "/guarded", CONFIGURE),
+    ]
     return Module("things", "/things", router, access, lifespan=lifespan)
 
 

@@ -86,6 +86,7 @@ class Service:
 
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.process = process
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
 
     def expect(self, line: str) -> None:
@@ -165,3 +166,30 @@ def test_a_signal_during_the_start_ends_the_start(tmp_path: Path, number: signal
         running.process.send_signal(number)
         assert running.rest() == ["down"]
         assert running.process.returncode == 0
+
+
+JSON = "host: suite.test\r\ncontent-type: application/json\r\n"
+CHUNK = b"400\r\n" + b" " * 1024 + b"\r\n"
+RAW = {
+    "a stranger is not waited for": (f"POST /things/v1/guarded HTTP/1.1\r\n{JSON}content-length: 1000", b"", 401),
+    "nor is one that is too large": (f"POST /things/v1/things HTTP/1.1\r\n{JSON}content-length: 2000000", b"", 413),
+    "chunks over the limit": (f"POST /things/v1/things HTTP/1.1\r\n{JSON}transfer-encoding: chunked", CHUNK * 3, 413),
+    "chunks": (
+        f"POST /things/v1/things HTTP/1.1\r\n{JSON}transfer-encoding: chunked", b'b\r\n{"a": "b"}\n\r\n0\r\n\r\n', 200
+    ),
+    "a length that is none": (f"POST /things/v1/things HTTP/1.1\r\n{JSON}content-length: x", b"", 400),
+    "no HTTP": ("MSH|^~\\&|EPIC", b"", 400),
+}  # fmt: skip
+
+
+def test_requests_on_a_real_socket(tmp_path: Path) -> None:
+    """Answered by what stands in the head alone, or as soon as the limit is passed."""
+    seen: dict[str, int] = {}
+    with service(tmp_path / "data", PS_BODY_BYTES_MAX="2048") as running:
+        running.expect("starting")
+        running.expect("up")
+        for name, (head, body, _) in RAW.items():
+            with socket.create_connection(("127.0.0.1", running.port), timeout=ENDS_S) as connection:
+                connection.sendall(head.encode() + b"\r\n\r\n" + body)
+                seen[name] = int(connection.recv(4096).split(b" ")[1])
+    assert seen == {name: status for name, (_, _, status) in RAW.items()}
