@@ -43,7 +43,7 @@ from common.runtime.inbox import Consumer, Subscription
 from common.runtime.leases import Leases
 from common.runtime.module import Module
 from common.runtime.outbox import Relay, outbox_age
-from common.runtime.reference_page import reference_page
+from common.runtime.reference_page import CONTENT_SECURITY_POLICY, reference_page
 from common.runtime.runtime import Runtime, make_runtime
 from common.runtime.settings import RuntimeSettings, environment_of, load
 from common.runtime.stream import StreamHub
@@ -130,6 +130,7 @@ class Host:
                 Access("GET", "/readyz", frozenset(), "probe of the orchestrator"),
                 module,
             )
+        app.state.access = {(method, path): row for (method, path), (row, _) in access.items()}
         app.add_middleware(
             Gate,
             routes=guarded_routes(app, access),
@@ -183,8 +184,8 @@ class Host:
         async def docs() -> HTMLResponse:
             """The same, to read."""
             return HTMLResponse(
-                reference_page(app.openapi()),
-                headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+                reference_page(app.openapi(), app.state.access),
+                headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY},
             )
 
     def _module_readiness(self, app: FastAPI, module: Module) -> None:
