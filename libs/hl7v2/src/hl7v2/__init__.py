@@ -5,21 +5,63 @@ message["PID-5[2].1"]            # decoded and unescaped text, "" when absent
 message.set("PID-5.1", "Núñez")  # touches that field only
 bytes(message)                   # unchanged messages come back byte for byte
 hl7v2.acknowledge(message, "AA", now=…, control_id=…)
+
+What parses and reads is loaded at once; the rest (`acknowledge`, `mllp`, `validate`, …) when it is first asked for.
 """
 
-from hl7v2 import mllp
-from hl7v2.acknowledgment import Finding, acknowledge, reject_unparsable
-from hl7v2.message import Field, FieldState, Message
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from hl7v2.message import Field, FieldState, Message, Segment
 from hl7v2.parser import ParseError, parse
 
+if TYPE_CHECKING:
+    from hl7v2 import mllp
+    from hl7v2.acknowledgment import Finding, acknowledge, reject_unparsable
+    from hl7v2.batch import BatchFile, compose_batch, split_batch
+    from hl7v2.deidentification import deidentify
+    from hl7v2.json_form import JsonFormError, from_json
+
 __all__ = [
+    "BatchFile",
     "Field",
     "FieldState",
     "Finding",
+    "JsonFormError",
     "Message",
     "ParseError",
+    "Segment",
     "acknowledge",
+    "compose_batch",
+    "deidentify",
+    "from_json",
     "mllp",
     "parse",
     "reject_unparsable",
+    "split_batch",
 ]
+
+
+# Who only parses does not wait for the rest to be imported.
+_IMPORTED_ON_USE: Final = {
+    "BatchFile": "hl7v2.batch",
+    "Finding": "hl7v2.acknowledgment",
+    "JsonFormError": "hl7v2.json_form",
+    "acknowledge": "hl7v2.acknowledgment",
+    "compose_batch": "hl7v2.batch",
+    "deidentify": "hl7v2.deidentification",
+    "from_json": "hl7v2.json_form",
+    "mllp": "hl7v2.mllp",
+    "reject_unparsable": "hl7v2.acknowledgment",
+    "split_batch": "hl7v2.batch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _IMPORTED_ON_USE:
+        raise AttributeError(f"module 'hl7v2' has no attribute {name!r}")
+    module = import_module(_IMPORTED_ON_USE[name])
+    found = globals()[name] = module if name == "mllp" else getattr(module, name)
+    return found

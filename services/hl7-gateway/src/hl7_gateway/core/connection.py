@@ -177,6 +177,8 @@ class Connection:
                 return found
             elif isinstance(event, mllp.JunkBeforeStart):
                 found.append(Outside(event.count))
+            elif isinstance(event, mllp.MissingStart):
+                found.append(Outside(event.size_bytes))
             else:
                 self._frame_began_at = now
                 found.append(Cut())
@@ -189,10 +191,16 @@ class Connection:
         """The peer sends no more; what it is owed is still sent."""
         if not self.reading:
             return []
-        cut = any(isinstance(event, mllp.EndInsideFrame) for event in self._decoder.receive_eof())
+        found: list[Received] = []
+        for event in self._decoder.receive_eof():
+            if isinstance(event, mllp.Frame):  # whole but for the carriage return behind its end block
+                self.owed += 1
+                found.append(Body(event.body))
+            else:
+                found.append(Cut())
         self._happened(Event.PEER_ENDED)
         self._settle()
-        return [Cut()] if cut else []
+        return found
 
     def answered(self) -> None:
         """One frame that was owed an answer has been given it."""
