@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hl7v2.mllp import Decoder, EndInsideFrame, Frame, FrameTooLarge, JunkBeforeStart, MissingEnd, encode
+from hl7v2.mllp import Decoder, EndInsideFrame, Frame, FrameTooLarge, JunkBeforeStart, MissingEnd, MissingStart, encode
 
 BODIES = st.binary(max_size=60).map(lambda body: body.replace(b"\x0b", b"").replace(b"\x1c", b""))
 
@@ -48,6 +48,39 @@ def test_junk_is_counted() -> None:
     assert Decoder().receive_data(b"GET / HTTP/1.1" + encode(b"MSH")) == [JunkBeforeStart(14), Frame(b"MSH")]
 
 
+def test_an_end_block_outside_a_frame_means_that_its_start_was_lost() -> None:
+    assert Decoder().receive_data(b"MSH|lost\x1c\r" + encode(b"whole")) == [MissingStart(10), Frame(b"whole")]
+    decoder = Decoder()
+    assert decoder.receive_data(b"MSH|lo") == [JunkBeforeStart(6)]
+    assert decoder.receive_data(b"st\x1c") == [JunkBeforeStart(3)]
+    assert decoder.receive_data(b"\r\x1c\r") == [MissingStart(1), JunkBeforeStart(2)]
+
+
+@pytest.mark.parametrize("bare", [b"\x1c", b"\x1c\n"])
+def test_an_end_block_without_its_carriage_return_is_tolerated_by_name(bare: bytes) -> None:
+    tolerant, strict = Decoder(), Decoder(end_without_cr=False)
+    sent = b"\x0bfirst" + bare + encode(b"second")
+    assert tolerant.receive_data(sent) == [Frame(b"first", ("end-without-cr",)), Frame(b"second")]
+    assert strict.receive_data(sent) == [MissingEnd(5 + len(bare)), Frame(b"second")]
+    assert tolerant.receive_data(b"\x0blast\x1c") == strict.receive_data(b"\x0blast\x1c") == []
+    assert tolerant.receive_eof() == [Frame(b"last", ("end-without-cr",))]
+    assert strict.receive_eof() == [EndInsideFrame(5)]
+
+
+def test_an_end_block_in_the_middle_of_a_message_is_part_of_it() -> None:
+    assert Decoder().receive_data(encode(b"one\x1ctwo")) == [Frame(b"one\x1ctwo")]
+
+
+@given(st.lists(BODIES, min_size=1, max_size=4), st.booleans())
+def test_whole_frames_are_the_same_by_the_short_way_and_by_the_long(bodies: list[bytes], junk: bool) -> None:
+    data = b"junk" * junk + b"".join(map(encode, bodies))
+    by_byte = Decoder()
+    slowly = [event for byte in data for event in by_byte.receive_data(bytes([byte]))]
+    assert [one for one in slowly if isinstance(one, Frame)] == [
+        one for one in Decoder().receive_data(data) if isinstance(one, Frame)
+    ]
+
+
 def test_a_start_inside_a_frame_means_the_end_was_lost() -> None:
     assert Decoder().receive_data(b"\x0bfirst" + encode(b"second")) == [MissingEnd(5), Frame(b"second")]
 
@@ -76,15 +109,18 @@ def test_exactly_the_cap_is_no_byte_too_many() -> None:
 def outline(events: Sequence[object]) -> tuple[list[object], int]:
     """Events without what depends on the chunks, and how many bytes were junk."""
     junk = sum(event.count for event in events if isinstance(event, JunkBeforeStart))
+    junk += sum(event.size_bytes for event in events if isinstance(event, MissingStart))
     kept = [
-        FrameTooLarge if isinstance(event, FrameTooLarge) else event
+        type(event) if isinstance(event, FrameTooLarge | MissingStart) else event
         for event in events
         if not isinstance(event, JunkBeforeStart)
     ]
     return kept, junk
 
 
-HOSTILE = st.lists(st.sampled_from([b"\x0b", b"\x1c", b"\r", b"\x1c\r", b"ab", b"x" * 9]), max_size=40).map(b"".join)
+HOSTILE = st.lists(st.sampled_from([b"\x0b", b"\x1c", b"\r", b"\n", b"\x1c\r", b"ab", b"x" * 9]), max_size=40).map(
+    b"".join
+)
 
 
 @given(HOSTILE, st.lists(st.integers(0, 10_000), max_size=20))

@@ -6,6 +6,8 @@ message.set("PID-5.1", "Núñez")  # touches that field only
 bytes(message)                   # unchanged messages come back byte for byte
 hl7v2.acknowledge(message, "AA", now=…, control_id=…)
 hl7v2.validate(message)          # findings against the standard, or with a site profile: compile_profile({…})
+
+What parses and reads is loaded at once; the rest (`acknowledge`, `mllp`, `validate`, …) when it is first asked for.
 """
 
 from __future__ import annotations
@@ -13,36 +15,57 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from hl7v2 import mllp
-from hl7v2.acknowledgment import Finding, acknowledge, reject_unparsable
-from hl7v2.message import Field, FieldState, Message
+from hl7v2.message import Field, FieldState, Message, Segment
 from hl7v2.parser import ParseError, parse
 
 if TYPE_CHECKING:
+    from hl7v2 import mllp
+    from hl7v2.acknowledgment import Finding, acknowledge, reject_unparsable
+    from hl7v2.batch import BatchFile, compose_batch, split_batch
+    from hl7v2.deidentification import deidentify
+    from hl7v2.json_form import JsonFormError, from_json
     from hl7v2.profile import Profile, ProfileError, compile_profile
     from hl7v2.validator import validate
 
 __all__ = [
+    "BatchFile",
     "Field",
     "FieldState",
     "Finding",
+    "JsonFormError",
     "Message",
     "ParseError",
     "Profile",
     "ProfileError",
+    "Segment",
     "acknowledge",
     "compile_profile",
+    "compose_batch",
+    "deidentify",
+    "from_json",
     "mllp",
     "parse",
     "reject_unparsable",
+    "split_batch",
     "validate",
 ]
 
-# Who only parses does not wait for the validator to be imported.
+
+# Who only parses does not wait for the rest to be imported.
 _IMPORTED_ON_USE: Final = {
+    "BatchFile": "hl7v2.batch",
+    "Finding": "hl7v2.acknowledgment",
+    "JsonFormError": "hl7v2.json_form",
     "Profile": "hl7v2.profile",
     "ProfileError": "hl7v2.profile",
+    "acknowledge": "hl7v2.acknowledgment",
     "compile_profile": "hl7v2.profile",
+    "compose_batch": "hl7v2.batch",
+    "deidentify": "hl7v2.deidentification",
+    "from_json": "hl7v2.json_form",
+    "mllp": "hl7v2.mllp",
+    "reject_unparsable": "hl7v2.acknowledgment",
+    "split_batch": "hl7v2.batch",
     "validate": "hl7v2.validator",
 }
 
@@ -50,5 +73,6 @@ _IMPORTED_ON_USE: Final = {
 def __getattr__(name: str) -> Any:
     if name not in _IMPORTED_ON_USE:
         raise AttributeError(f"module 'hl7v2' has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(_IMPORTED_ON_USE[name]), name)
+    module = import_module(_IMPORTED_ON_USE[name])
+    found = globals()[name] = module if name == "mllp" else getattr(module, name)
     return found

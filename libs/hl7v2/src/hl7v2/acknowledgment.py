@@ -1,10 +1,11 @@
-"""Acknowledgments: MSH, MSA and ERR of the reply (HL7 v2.5.1 §2.9, §2.15.1 MSA, §2.15.5 ERR)."""
+"""Acknowledgments: which are wanted, and MSH, MSA and ERR of the reply (HL7 v2.5.1 §2.9, §2.15.8 MSA, §2.15.5 ERR)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Final
 
 from hl7v2 import charset
@@ -13,6 +14,11 @@ from hl7v2.message import Message
 from hl7v2.parser import parse
 from hl7v2.path import location_parts
 
+_ACCEPT_CODES: Final = {"AA": "CA", "AE": "CE", "AR": "CR"}
+# HL7 table 0155, accept and application acknowledgment conditions: the outcomes that are told.
+_CONDITIONS_WANTED: Final = {"AL": ("AA", "AE", "AR"), "NE": (), "ER": ("AE", "AR"), "SU": ("AA",)}
+_TEXT_CHARACTERS_MAX: Final = 80
+"""Of MSA-3 (HL7 v2.4 §2.16.8)."""
 CODES: Final = ("AA", "AE", "AR", "CA", "CE", "CR")
 _VERSION_DEFAULT: Final = "2.5.1"
 _SEVERITIES: Final = {"error": "E", "warning": "W", "info": "I"}
@@ -52,9 +58,18 @@ class Finding:
 
 
 def acknowledge(
-    message: Message, code: str, findings: Sequence[Finding] = (), *, now: datetime, control_id: str
+    message: Message,
+    code: str,
+    findings: Sequence[Finding] = (),
+    *,
+    now: datetime | None = None,
+    control_id: str | None = None,
 ) -> Message:
     """The reply to a message: swapped applications, its version, processing id and character set, our own control id.
+
+    `now` and `control_id` are MSH-7 and MSH-10 of the reply. This library has no clock and no chance of its own:
+    without `now` the reply repeats the message's own time, without `control_id` it is made of the message's bytes, so
+    that the same message gets the same one.
 
     Whatever the message is, it can be answered. Raises ValueError for what is ours: an acknowledgment code that HL7
     table 0008 does not have, a finding's path that is none, `now` without a zone.
@@ -63,10 +78,52 @@ def acknowledge(
         raise ValueError(f"not an acknowledgment code: {code!r}")
     marks = message.delimiters
     version = message.version or _VERSION_DEFAULT
-    header = _header(message, version, now, control_id)
-    segments = [header, ["MSA", code, _raw(message, "MSH-10")], *_errors(findings, version, marks)]
+    at = _raw(message, "MSH-7") if now is None else _instant(now)
+    own = _control_id_of(message) if control_id is None else control_id
+    header = _header(message, version, at, own)
+    acknowledged = ["MSA", code, _raw(message, "MSH-10")]
+    if findings and _number(version) < (2, 5):  # ERR has no place for words before 2.5
+        acknowledged.append(_written(findings[0].expected, marks)[:_TEXT_CHARACTERS_MAX])
+    segments = [header, acknowledged, *_errors(findings, version, marks)]
     text = "".join(marks.field.join(segment).rstrip(marks.field) + "\r" for segment in segments)
     return parse(text.encode(message.codec, "replace"))
+
+
+class Mode(StrEnum):
+    """How a sender wants to be answered (HL7 v2.5.1 §2.9.2, §2.9.3)."""
+
+    ORIGINAL = "original"
+    """One application acknowledgment: AA, AE or AR."""
+    ENHANCED = "enhanced"
+    """An accept acknowledgment (CA, CE, CR) and an application acknowledgment, each on a condition of its own."""
+
+
+def mode_of(message: Message) -> Mode:
+    """Enhanced where MSH-15 or MSH-16 says anything."""
+    return Mode.ENHANCED if message["MSH-15"].strip() or message["MSH-16"].strip() else Mode.ORIGINAL
+
+
+def codes_wanted(message: Message, code: str) -> tuple[str, ...]:
+    """The acknowledgment codes to send, in order, for an outcome AA, AE or AR; in enhanced mode it may be none.
+
+    Enhanced mode: MSH-15 is the condition of the accept acknowledgment, MSH-16 that of the application acknowledgment
+    (table 0155: AL always, NE never, ER on errors, SU on success; empty is NE). A message that was not accepted gets no
+    application acknowledgment behind CE or CR. A condition that the table does not have counts as AL: who asks in a way
+    we do not know is answered. Raises ValueError for another code.
+    """
+    if code not in _ACCEPT_CODES:
+        raise ValueError(f"not an application acknowledgment code: {code!r}")
+    if mode_of(message) is Mode.ORIGINAL:
+        return (code,)
+    accept = _ACCEPT_CODES[code]
+    wanted = [accept] if _is_wanted(message["MSH-15"], code) else []
+    if not (wanted and code != "AA") and _is_wanted(message["MSH-16"], code):
+        wanted.append(code)
+    return tuple(wanted)
+
+
+def _is_wanted(condition: str, code: str) -> bool:
+    return code in _CONDITIONS_WANTED.get(condition.strip().upper() or "NE", _CONDITIONS_WANTED["AL"])
 
 
 def reject_unparsable(*, now: datetime, control_id: str, text: str, code: str = "AR") -> Message:
@@ -93,11 +150,11 @@ def reject_unparsable(*, now: datetime, control_id: str, text: str, code: str = 
     return parse("".join("|".join(segment).rstrip("|") + "\r" for segment in segments).encode())
 
 
-def _header(message: Message, version: str, now: datetime, control_id: str) -> list[str]:
+def _header(message: Message, version: str, at: str, control_id: str) -> list[str]:
     marks = message.delimiters
     header = ["MSH", marks.encoding_characters]
     header += [_raw(message, f"MSH-{field}") for field in (5, 6, 3, 4)]
-    header += [_instant(now), "", _message_type(message, version), _written(control_id, marks)]
+    header += [at, "", _message_type(message, version), _written(control_id, marks)]
     header += [_raw(message, "MSH-11"), _raw(message, "MSH-12") or version]
     said = (marks.repetition or "").join(
         _raw(message, f"MSH-18[{number}]") for number in range(1, message.repetitions("MSH-18") + 1)
@@ -111,15 +168,32 @@ def _header(message: Message, version: str, now: datetime, control_id: str) -> l
 def _message_type(message: Message, version: str) -> str:
     """`ACK^A01^ACK` from 2.3.1 on, `ACK^A01` in 2.2 and 2.3, else (or without an event or a delimiter) `ACK`."""
     event, mark = _raw(message, "MSH-9.2"), message.delimiters.component
-    if not event or not mark or version.startswith("2.1"):
+    number = _number(version)
+    if not event or not mark or number < (2, 2):
         return "ACK"
-    return f"ACK{mark}{event}" if version in {"2.2", "2.3"} else f"ACK{mark}{event}{mark}ACK"
+    return f"ACK{mark}{event}" if number < (2, 3, 1) else f"ACK{mark}{event}{mark}ACK"
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """`2.5.1` as (2, 5, 1); what is no version counts as the default."""
+    parts = version.strip().split(".")
+    if not all(part.isascii() and part.isdecimal() and len(part) < 4 for part in parts):
+        return _number(_VERSION_DEFAULT)
+    return tuple(map(int, parts))
+
+
+def _control_id_of(message: Message) -> str:
+    """A control id for the reply (20 characters, as much as v2.3 allows), made of the message."""
+    from hashlib import sha256
+
+    return f"A{sha256(bytes(message)).hexdigest()[:19].upper()}"
 
 
 def _errors(findings: Sequence[Finding], version: str, marks: Delimiters) -> list[list[str]]:
-    if version >= "2.5":
+    if _number(version) >= (2, 5):
         return [_error_segment(finding, marks) for finding in findings]
-    located = [_error_location(finding, marks) for finding in findings]
+    coded = _number(version) >= (2, 3)
+    located = [_error_location(finding, marks, coded) for finding in findings]
     return [["ERR", (marks.repetition or " ").join(located)]] if located else []
 
 
@@ -131,10 +205,11 @@ def _error_segment(finding: Finding, marks: Delimiters) -> list[str]:
     return ["ERR", "", location, condition, severity, "", "", "", _written(finding.expected, marks)]
 
 
-def _error_location(finding: Finding, marks: Delimiters) -> str:
-    """One repetition of ERR-1 before v2.5: segment, sequence, field, code (ELD)."""
+def _error_location(finding: Finding, marks: Delimiters, coded: bool) -> str:
+    """One repetition of ERR-1 before v2.5 (ELD): segment, sequence, field, code, which was a CE since v2.3."""
     parts = [*(location_parts(finding.path) if finding.path else []), "", "", ""][:3]
-    return _joined([*parts, _joined(_condition(finding), marks.subcomponent)], marks.component)
+    condition = _joined(_condition(finding), marks.subcomponent) if coded else finding.code
+    return _joined([*parts, condition], marks.component)
 
 
 def _condition(finding: Finding) -> list[str]:

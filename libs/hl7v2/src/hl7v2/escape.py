@@ -1,44 +1,79 @@
-r"""Escape sequences in fields (HL7 v2.5.1 §2.7): \F\ \S\ \T\ \R\ \E\ \P\ \Xdd..\ \.br\ and relatives."""
+r"""Escape sequences in fields (HL7 v2.5.1 §2.7): \F\ \S\ \T\ \R\ \E\ \P\ \Xdd..\ \Cxxyy\ \Mxxyyzz\ \.br\ and relatives.
+
+`unescape(escape(text)) == text` for every text. What `unescape` does not understand stays as it is: a sequence that is
+unknown (`\Z01\`), that does not end, or whose bytes are of no character set.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 
-@dataclass(frozen=True, slots=True)
 class Delimiters:
-    """The encoding characters of a message (MSH-1 and MSH-2)."""
+    """The encoding characters of a message (MSH-1 and MSH-2); an empty one is not declared. Never changes."""
 
-    field: str = "|"
-    component: str = "^"
-    repetition: str = "~"
-    escape: str = "\\"
-    subcomponent: str = "&"
-    truncation: str = ""
-    marks: tuple[bytes, bytes, bytes, bytes] = dataclasses.field(init=False, repr=False, compare=False)
-    """Field, component, repetition, subcomponent as bytes; they are ASCII. Empty: there is no such delimiter."""
+    # Written out: importing `dataclasses` would take half of the time in which this package may be imported.
+    __slots__ = ("component", "escape", "field", "marks", "repetition", "subcomponent", "truncation")
 
-    def __post_init__(self) -> None:
-        texts = (self.field, self.component, self.repetition, self.subcomponent)
-        object.__setattr__(self, "marks", tuple(text.encode() for text in texts))
+    def __init__(
+        self,
+        field: str = "|",
+        component: str = "^",
+        repetition: str = "~",
+        escape: str = "\\",
+        subcomponent: str = "&",
+        truncation: str = "",
+    ) -> None:
+        self.field = field
+        self.component = component
+        self.repetition = repetition
+        self.escape = escape
+        self.subcomponent = subcomponent
+        self.truncation = truncation
+        self.marks = (field.encode(), component.encode(), repetition.encode(), subcomponent.encode())
+        """Field, component, repetition, subcomponent as bytes; they are ASCII. Empty: there is no such delimiter."""
 
     @property
     def encoding_characters(self) -> str:
         """MSH-2."""
         return f"{self.component}{self.repetition}{self.escape}{self.subcomponent}{self.truncation}"
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Delimiters):
+            return NotImplemented
+        return (self.marks, self.escape, self.truncation) == (other.marks, other.escape, other.truncation)
+
+    def __hash__(self) -> int:
+        return hash((self.marks, self.escape, self.truncation))
+
+    def __repr__(self) -> str:
+        return f"Delimiters({self.field + self.encoding_characters!r})"
+
 
 DEFAULT: Final = Delimiters()
-# Highlighting has no meaning in plain text.
-_PLAIN: Final = {"H": "", "N": ""}
 # Formatting (§2.7.6) as plain text: what one of it is, and whether a number repeats it (`\.sp3\`).
 _FORMATTING: Final = {
     ".br": ("\n", False), ".ce": ("\n", False), ".sp": ("\n", True), ".sk": (" ", True),
     ".fi": ("", False), ".nf": ("", False), ".in": ("", False), ".ti": ("", False),
 }  # fmt: skip
 _REPEAT_MAX: Final = 100
+_HEXADECIMAL_MAX: Final = 1 << 20
+"""Digits of one `\\Xdd..\\`; more than that is no character data."""
+
+# Changes of the character set inside a field (§2.7.3): the digits are those of an ISO 2022 escape sequence. For each
+# the codec that reads what follows, and the bytes that this codec wants in front.
+_SWITCHES: Final[dict[str, tuple[str, bytes]]] = {
+    "C2842": ("ascii", b""), "C284A": ("iso2022_jp_ext", b"\x1b(J"),
+    "C2849": ("iso2022_jp_ext", b"\x1b(I"), "C2949": ("iso2022_jp_ext", b"\x1b(I"),
+    "C2D41": ("iso8859-1", b""), "C2D42": ("iso8859-2", b""), "C2D43": ("iso8859-3", b""), "C2D44": ("iso8859-4", b""),
+    "C2D46": ("iso8859-7", b""), "C2D47": ("iso8859-6", b""), "C2D48": ("iso8859-8", b""), "C2D4C": ("iso8859-5", b""),
+    "C2D4D": ("iso8859-9", b""), "C2D62": ("iso8859-15", b""),
+    "M2440": ("iso2022_jp_ext", b"\x1b$@"), "M2442": ("iso2022_jp_ext", b"\x1b$B"),
+    "M242844": ("iso2022_jp_ext", b"\x1b$(D"), "M242841": ("iso2022_jp_2", b"\x1b$A"),
+    "M2441": ("iso2022_jp_2", b"\x1b$A"), "M242843": ("iso2022_jp_2", b"\x1b$(C"),
+}  # fmt: skip
+_UNICODE: Final = ("utf-8", "utf-16", "utf-32")
 
 
 def unescape(text: str, delimiters: Delimiters = DEFAULT, codec: str = "utf-8") -> str:
@@ -59,85 +94,136 @@ def unescape_checked(text: str, delimiters: Delimiters, codec: str) -> tuple[str
     mark = delimiters.escape
     if not mark or mark not in text:
         return text, True
-    parts: list[str] = []
+    meanings = _meanings(delimiters)
+    pieces = text.split(mark)
+    if len(pieces) % 2 and all(piece in meanings for piece in pieces[1::2]):  # single characters only, as nearly always
+        pieces[1::2] = [meanings[piece] for piece in pieces[1::2]]
+        return "".join(pieces), True
+    written = _Unescaped(codec)
     position = 0
     while True:
         start = text.find(mark, position)
         end = text.find(mark, start + 1) if start >= 0 else -1
         if start < 0 or end < 0:
-            parts.append(text[position:])
-            return "".join(parts), start < 0
+            written.literal(text[position:])
+            return written.text(), start < 0
+        if start > position:
+            written.literal(text[position:start])
         sequence = text[start + 1 : end]
-        meaning = _meaning(sequence, delimiters, codec)
-        parts.append(text[position:start])
+        position = end + 1
+        meaning = meanings.get(sequence)
         if meaning is not None:
-            parts.append(meaning)
-            position = end + 1
-        elif _closes(sequence):
-            parts.append(text[start : end + 1])
-            position = end + 1
-        else:
-            parts.append(text[start:end])  # the closing mark may open the next sequence
-            position = end
+            written.meant(meaning)
+        elif not written.takes(sequence):
+            if not _closes(sequence):
+                position = end  # the closing mark may open the next sequence
+            written.meant(text[start:position])
+
+
+class _Unescaped:
+    """Text as it is put together: bytes of neighbouring `\\X..\\` are one text, and a character set may be switched."""
+
+    __slots__ = ("_codec", "_parts", "_raw", "_switch")
+
+    def __init__(self, codec: str) -> None:
+        self._codec = codec
+        self._parts: list[str] = []
+        self._raw = b""
+        self._switch: tuple[str, bytes] | None = None
+
+    def literal(self, text: str) -> None:
+        """Text that is no sequence; it is of the character set that was switched to."""
+        self.meant(text if self._switch is None else _switched(text, self._codec, *self._switch))
+
+    def meant(self, text: str) -> None:
+        """Text that needs no more interpretation."""
+        if self._raw:
+            self._flush()
+        self._parts.append(text)
+
+    def takes(self, sequence: str) -> bool:
+        """Whether a sequence that stands for no single character is understood; then it is part of the text."""
+        kind = sequence[:1]
+        if kind == "X":
+            return self._hexadecimal(sequence[1:])
+        if kind == ".":
+            formatted = _formatting(sequence)
+            if formatted is not None:
+                self.meant(formatted)
+            return formatted is not None
+        if kind in {"C", "M"} and not self._codec.startswith(_UNICODE):
+            switch = _SWITCHES.get(sequence.upper())
+            if switch is not None:
+                self._flush()
+                self._switch = switch
+            return switch is not None
+        return False
+
+    def text(self) -> str:
+        self._flush()
+        return "".join(self._parts)
+
+    def _hexadecimal(self, digits: str) -> bool:
+        if not digits or len(digits) % 2 or len(digits) > _HEXADECIMAL_MAX or not digits.isalnum():
+            return False
+        try:
+            raw = bytes.fromhex(digits)
+        except ValueError:
+            return False
+        self._raw += raw
+        return True
+
+    def _flush(self) -> None:
+        if self._raw:
+            self._parts.append(_text(self._raw, self._codec))
+            self._raw = b""
 
 
 def escape(text: str, delimiters: Delimiters = DEFAULT) -> str:
-    """The text as it is written into a field; line ends become `\\.br\\`, other control characters `\\Xdd\\`.
+    """The text as it is written into a field: a line feed is `\\.br\\`, other control characters are `\\Xdd..\\`.
 
     Raises ValueError where an escape is needed and the message declares no escape character.
     """
-    mark = delimiters.escape
-    table = {
-        delimiters.field: "F",
-        delimiters.component: "S",
-        delimiters.subcomponent: "T",
-        delimiters.repetition: "R",
-        mark: "E",
-    }
-    if delimiters.truncation:
-        table[delimiters.truncation] = "P"
-    if not mark:
-        if any(character in table or ord(character) < 0x20 for character in text):  # a line end would begin a segment
+    table = _translations(delimiters)
+    if not delimiters.escape:
+        if any(ord(character) in table for character in text):  # a line end would begin a segment
             raise ValueError("the message declares no escape character")
         return text
-    written: list[str] = []
-    for character in text.replace("\r\n", "\n").replace("\r", "\n"):
-        if character in table:
-            written.append(f"{mark}{table[character]}{mark}")
-        elif character == "\n":
-            written.append(f"{mark}.br{mark}")
-        elif ord(character) < 0x20:
-            written.append(f"{mark}X{ord(character):02X}{mark}")
-        else:
-            written.append(character)
-    return "".join(written)
+    written = text.translate(table)
+    # A line end of two characters is one sequence: readers that make a line of each would make two.
+    mark = delimiters.escape
+    return written.replace(f"{mark}X0D{mark}{mark}.br{mark}", f"{mark}X0D0A{mark}") if "\r\n" in text else written
 
 
-def _meaning(sequence: str, delimiters: Delimiters, codec: str) -> str | None:
-    single = {
-        "F": delimiters.field,
-        "S": delimiters.component,
-        "T": delimiters.subcomponent,
-        "R": delimiters.repetition,
-        "E": delimiters.escape,
-        "P": delimiters.truncation or None,
-    }
-    if sequence in single:
-        return single[sequence]
-    if sequence in _PLAIN:
-        return _PLAIN[sequence]
-    if sequence[:3] in _FORMATTING:
-        return _formatting(sequence)
-    if sequence[:1] == "X" and len(sequence) > 1 and len(sequence) % 2:
-        try:
-            return _text(bytes.fromhex(sequence[1:]), codec)
-        except ValueError:
-            return None
-    return None
+@lru_cache(maxsize=256)
+def _translations(delimiters: Delimiters) -> dict[int, str]:
+    mark = delimiters.escape
+    table = {code: f"{mark}X{code:02X}{mark}" for code in range(0x20)}
+    if "." not in delimiters.field + delimiters.encoding_characters:
+        table[0x0A] = f"{mark}.br{mark}"
+    for name, character in _named(delimiters).items():
+        table[ord(character)] = f"{mark}{name}{mark}"
+    return table
+
+
+@lru_cache(maxsize=256)
+def _meanings(delimiters: Delimiters) -> dict[str, str]:
+    return {**_named(delimiters), "H": "", "N": ""}  # highlighting has no meaning in plain text
+
+
+def _named(delimiters: Delimiters) -> dict[str, str]:
+    named = {
+        "F": delimiters.field, "S": delimiters.component, "T": delimiters.subcomponent, "R": delimiters.repetition,
+        "E": delimiters.escape, "P": delimiters.truncation,
+    }  # fmt: skip
+    return {name: character for name, character in named.items() if character}
 
 
 def _formatting(sequence: str) -> str | None:
-    written, repeats = _FORMATTING[sequence[:3]]
+    known = _FORMATTING.get(sequence[:3].lower())
+    if known is None:
+        return None
+    written, repeats = known
     number = sequence[3:].lstrip("+-")
     if not number:
         return written
@@ -149,13 +235,24 @@ def _formatting(sequence: str) -> str | None:
 def _text(raw: bytes, codec: str) -> str:
     """Bytes of an escape sequence, in the message's codec; senders use UTF-8 and Latin-1 also where it is another."""
     for one in (codec, "utf-8"):
-        if one.startswith("utf-16"):
+        if one.startswith(("utf-16", "utf-32")):
             continue
         try:
             return raw.decode(one)
         except UnicodeDecodeError:
             continue
     return raw.decode("latin-1")
+
+
+def _switched(text: str, codec: str, to: str, prefix: bytes) -> str:
+    """Text read in the message's codec, whose bytes are meant in another; as it was where they are none of that."""
+    try:
+        raw = text.encode(codec)
+        if prefix:  # ISO 2022 with seven bits; whoever writes eight means the same character
+            raw = prefix + bytes(byte & 0x7F for byte in raw)
+        return raw.decode(to)
+    except UnicodeError:
+        return text
 
 
 def _closes(sequence: str) -> bool:

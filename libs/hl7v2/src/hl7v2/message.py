@@ -1,25 +1,38 @@
 """A message: bytes and a lazy index. Nothing is split or decoded before it is asked for.
 
-The first segment of a name is looked for as bytes and split into fields when one of its fields is read; all segments
-are split only when a second one of a name, or a list of them, is wanted, or something is written. Character sets in
-which a delimiter's byte can be part of another character (UTF-16, GB 18030, Shift JIS, …) are carried as UTF-8 inside;
-segments that nothing was written to go out as they came.
+Theory of operation. Of a message that is only read, the first segment of a name is looked for as bytes and split no
+further than the field that is asked for (a whole one once a field behind that is read); what was found is kept by the
+segment's key. All segments are cut apart only when a second one of a name, or a list of them, is wanted, when there are
+line feeds, or when something is written. The character set is settled when the first byte beyond ASCII is read, or
+somebody asks for it; but one in which a delimiter's byte can be part of another character (UTF-16, GB 18030, Shift JIS,
+…) is settled when the message is made, since such a message is carried as UTF-8 inside. Segments that nothing was
+written to go out as they came.
+
+Fields lie in lists: field n at n - 1. The last may be all the rest of the segment, with separators in it, until a field
+there is asked for. In a header (MSH, BHS, FHS) the first is the segment's name, since field 1 is the separator itself.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hl7v2 import charset
 from hl7v2.escape import Delimiters, escape, unescape_checked
-from hl7v2.path import Path, parse_path
+from hl7v2.path import HEADER_NAMES, PLACES, Path, parse_path, segment_key
+from hl7v2.segments import Segments, cut, cut_lines, cut_wide, part, replaced
 
-_HEADERS: Final = (b"MSH", b"BHS", b"FHS")
-"""Segments whose field 1 is the field separator itself, and whose field 2 are the encoding characters."""
-_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+if TYPE_CHECKING:
+    from hl7v2.charset_report import CharsetReport
+
+NULL: Final = '""'
+"""What a field says that the receiver shall delete what it has (HL7 v2.5.1 §2.5.3.3)."""
+_NULL_BYTES: Final = b'""'
+_LINE_FEED: Final = 0x0A
+_CHARSET_PLACE: Final = "MSH-18"
+_UNTERMINATED: Final = "escape-unterminated"
+_HEADERS: Final = frozenset(name.encode() for name in HEADER_NAMES)
 
 
 class FieldState(StrEnum):
@@ -31,8 +44,7 @@ class FieldState(StrEnum):
     VALUE = "value"
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """A place of a message: its state, its text (decoded, unescaped) and its raw text."""
 
     state: FieldState
@@ -40,77 +52,154 @@ class Field:
     raw: str
 
 
+_ABSENT: Final = Field(FieldState.ABSENT, "", "")
+_EMPTY: Final = Field(FieldState.EMPTY, "", "")
+
+
+class Encoding:
+    """What the first bytes of a message declare: its delimiters, as text and as bytes. Made once per declaration."""
+
+    __slots__ = (
+        "component", "delimiters", "escape", "field", "field_code", "name", "repetition", "subcomponent",
+        "text_repetition",
+    )  # fmt: skip
+
+    def __init__(self, name: str, delimiters: Delimiters) -> None:
+        self.name = name
+        """Of the segment that declares them: MSH, or the header of a batch or file."""
+        self.delimiters = delimiters
+        self.field, self.component, self.repetition, self.subcomponent = delimiters.marks
+        self.field_code = self.field[0]
+        self.escape = delimiters.escape
+        self.text_repetition = delimiters.repetition
+
+
+class _Charset(NamedTuple):
+    """The codecs that a message is written in and carried in, what was tolerated, the byte order mark."""
+
+    codec: str
+    inner: str
+    note: str | None
+    mark: bytes
+
+
+class _Rest:
+    """What a message has once it is not just ASCII that is read: made late, since most never need it."""
+
+    __slots__ = ("body", "charset", "has_line_feeds", "is_utf_8", "segments")
+
+    def __init__(self, body: bytes, *, is_utf_8: bool = False) -> None:
+        self.body = body
+        self.is_utf_8 = is_utf_8
+        self.has_line_feeds = _LINE_FEED in body
+        self.charset: _Charset | None = None
+        self.segments: Segments | None = None
+
+
 class Segment:
     """One segment of a message, to read: `segment["5.1"]` is the path below its name."""
 
-    __slots__ = ("_index", "_message", "name")
+    __slots__ = ("_index", "_message", "_prefix", "key", "name")
 
-    def __init__(self, message: Message, index: int) -> None:
+    def __init__(self, message: Message, index: int, name: str, key: str) -> None:
         self._message = message
         self._index = index
-        self.name = message.segment_name(index)
+        self._prefix = name if name in HEADER_NAMES else "ZZZ"  # a name from the field may be none that paths have
+        self.name = name
+        self.key = key
+        """What a path to it begins with: `PID`, `OBX[3]`."""
 
     def __getitem__(self, below: str) -> str:
         """Decoded text at a path without segment, e.g. `5[2].1`; "" when absent."""
-        return self._message.read(self._index, parse_path(f"{self.name}-{below}"))
+        return self._message.read(self._index, parse_path(f"{self._prefix}-{below}"))
+
+    def field(self, below: str) -> Field:
+        """What stands at a path without segment, telling absent, empty, null and a value apart."""
+        return self._message.field_at(self._index, parse_path(f"{self._prefix}-{below}"))
 
     def repetitions(self, field: int) -> int:
         """How many repetitions a field has, 0 when it is absent or empty."""
         return self._message.repetitions_at(self._index, field)
 
+    def values(self) -> list[str]:
+        """The text of every field as `segment["n"]` gives it: the first is that of field 1."""
+        return self._message.values_at(self._index)
 
-class _Segments:
-    """All segments of a message: their texts, what ends each, their fields once read, where a name stands."""
-
-    __slots__ = ("changed", "ends", "fields", "positions", "texts")
-
-    def __init__(self, texts: list[bytes], ends: list[bytes]) -> None:
-        self.texts = texts
-        self.ends = ends
-        self.fields: dict[int, list[bytes]] = {}
-        self.positions: dict[bytes, list[int]] = {}
-        self.changed: set[int] = set()
-        for index, text in enumerate(texts):
-            self.positions.setdefault(text[:3], []).append(index)
+    def __bytes__(self) -> bytes:
+        """The segment without its end, in the codec that the message is carried in (`Message.inner_codec`)."""
+        return self._message.text_at(self._index)
 
 
 class Message:
     """See the module's text; made by `hl7v2.parse`."""
 
-    __slots__ = (
-        "_all", "_body", "_byte_order_mark", "_codec", "_data", "_firsts", "_inner", "_line_feeds", "delimiters",
-        "tolerated",
-    )  # fmt: skip
+    __slots__ = ("_data", "_encoding", "_fields", "_is_ascii", "_rest")
 
+    # The parser makes plain messages without calling this.
     def __init__(
         self,
         data: bytes,
-        mark: bytes,
         body: bytes,
-        delimiters: Delimiters,
-        codec: str,
-        tolerated: list[str],
+        encoding: Encoding,
+        header: list[bytes] | None = None,
         *,
-        header: list[bytes],
-        line_feeds: bool,
+        is_utf_8: bool = False,
     ) -> None:
-        """`data` as it came, its byte order mark, the rest in an ASCII-transparent codec, and MSH split into fields."""
+        """`data` as it came; `body` is that in a codec that ASCII is a part of, without a byte order mark.
+
+        `header`: MSH as a list of fields. `is_utf_8`: MSH-18 says so.
+        """
         self._data = data
-        self._byte_order_mark = mark
-        self._body = body
-        self._line_feeds = line_feeds
-        self._codec = codec
-        self._inner = codec if charset.transparent(codec) else "utf-8"
-        self._firsts: dict[str, list[bytes] | None] = {"MSH": header}
-        self._all: _Segments | None = None
-        self.delimiters = delimiters
-        self.tolerated = tolerated
-        """Deviations that were tolerated, by name; `escape-unterminated` joins them when such a field is read."""
+        self._encoding = encoding
+        self._is_ascii = body.isascii()
+        self._fields: dict[str, list[bytes]] = {}
+        self._rest: _Rest | None = _Rest(body, is_utf_8=is_utf_8)
+        if header is not None and not self._rest.has_line_feeds:
+            self._fields["MSH"] = header
+
+    @property
+    def has_line_feeds(self) -> bool:
+        """Whether there are line feeds, be they ends of segments or not."""
+        return self._more().has_line_feeds
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether something ends the last segment."""
+        return self._body.endswith((b"\r", b"\n"))
+
+    @property
+    def delimiters(self) -> Delimiters:
+        """MSH-1 and MSH-2."""
+        return self._encoding.delimiters
 
     @property
     def codec(self) -> str:
         """The Python codec that the message is written in."""
-        return self._codec
+        return self._settled().codec
+
+    @property
+    def inner_codec(self) -> str:
+        """The codec of `raw_segments`: the message's own, or UTF-8 where delimiters can not be found in that."""
+        return self._settled().inner
+
+    @property
+    def tolerated(self) -> list[str]:
+        """Deviations that were tolerated, by name; `escape-unterminated` joins them when such a field was read."""
+        settled = self._settled()
+        found = ["byte-order-mark"] if settled.mark else []
+        if settled.note is not None:
+            found.append(settled.note)
+        if self.has_line_feeds:
+            segments = self._split()
+            if any(b"\n" in end for end in segments.ends or ()):
+                found.append("line-feeds")
+            if any(b"\n" in text for text in segments.texts):
+                found.append("line-feeds-in-fields")
+        if not self.is_ended:
+            found.append("missing-final-cr")
+        if _UNTERMINATED in self._fields:
+            found.append(_UNTERMINATED)
+        return found
 
     @property
     def type(self) -> tuple[str, str, str]:
@@ -129,249 +218,338 @@ class Message:
 
     def __getitem__(self, path: str) -> str:
         """Decoded, unescaped text at a path; "" when it is absent, empty or null. Raises ValueError for no path."""
-        place = parse_path(path)
-        fields = self._segment(place.segment, place.occurrence)
-        return "" if fields is None else self._read(fields, place)
+        try:
+            place = PLACES[path]
+        except KeyError:
+            place = parse_path(path)
+        fields = self._fields.get(place.key)
+        if fields is None:
+            fields = self._locate(place)
+        if place.field >= len(fields):  # the last one may be all the rest
+            fields = self._complete(place, fields)
+            if place.field > len(fields):
+                return ""
+        if not place.is_whole:
+            return self._read(fields, place)
+        raw = fields[place.index]
+        if not raw:
+            return ""
+        text = raw.decode() if self._is_ascii else self._decoded(raw)
+        encoding = self._encoding
+        # The common case, told apart as cheaply as can be: nothing in it has to be interpreted.
+        if encoding.escape in text or encoding.text_repetition in text or text == NULL:
+            return self._meant_whole(text)
+        return text
 
     def field(self, path: str) -> Field:
         """What stands at a path, telling absent, empty, null and a value apart. Raises ValueError for no path."""
         place = parse_path(path)
-        fields = self._segment(place.segment, place.occurrence)
-        raw = None if fields is None else self._raw(fields, place)
-        if fields is None or raw is None:
-            return Field(FieldState.ABSENT, "", "")
-        if not raw:
-            return Field(FieldState.EMPTY, "", "")
-        text = charset.decode(raw, self._inner)
-        if text == '""':
-            return Field(FieldState.NULL, "", text)
-        return Field(FieldState.VALUE, self._read(fields, place), text)
+        return self._field(self._whole(place), place)
 
-    def segments(self, name: str) -> list[Segment]:
-        """All segments of a name, in order."""
-        return [Segment(self, index) for index in self._split().positions.get(name.encode("ascii", "replace"), ())]
+    def segments(self, name: str | None = None) -> list[Segment]:
+        """All segments of a name, or all there are but empty lines, in order."""
+        if name is None:
+            return list(self)
+        found = self._split().positions.get(name.encode("ascii", "replace"), ())
+        return [Segment(self, index, name, segment_key(name, number)) for number, index in enumerate(found, 1)]
+
+    def __iter__(self) -> Iterator[Segment]:
+        """The segments in order, without empty lines."""
+        counts: dict[bytes, int] = {}
+        for index, raw in enumerate(self._split().names):
+            if not raw:
+                continue
+            counts[raw] = counts.get(raw, 0) + 1
+            name = self._decoded(raw)
+            yield Segment(self, index, name, segment_key(name, counts[raw]))
 
     def segment_names(self) -> list[str]:
-        """The names of all segments, in order."""
-        return [self.segment_name(index) for index in range(len(self._split().texts))]
+        """The names of all segments, in order; that of an empty line is empty."""
+        return [self._decoded(name) for name in self._split().names]
 
     def segment_name(self, index: int) -> str:
         """The name of a segment."""
-        return charset.decode(self._split().texts[index][:3], self._inner)
+        return self._decoded(self._split().names[index])
+
+    def raw_segments(self) -> list[bytes]:
+        """The segments as bytes in `inner_codec`, without their ends and without empty lines; not to be changed."""
+        rest = self._more()
+        texts = cut(rest.body) if rest.segments is None and not rest.has_line_feeds else self._split().texts
+        return [text for text in texts if text] if b"" in texts else texts
 
     def repetitions(self, path: str) -> int:
         """How many repetitions the field of a path has, 0 when it is absent or empty."""
         place = parse_path(path)
-        fields = self._segment(place.segment, place.occurrence)
-        return 0 if fields is None else self._repetitions(fields, place.field)
+        return self._repetitions(self._whole(place), place)
 
     def repetitions_at(self, index: int, field: int) -> int:
         """How many repetitions a field of a segment has."""
-        return self._repetitions(self._fields_at(index), field)
+        name = "MSH" if self._split().names[index] in _HEADERS else "ZZZ"
+        return self._repetitions(self._fields_at(index), Path(name, 1, field, 1))
 
     def read(self, index: int, place: Path) -> str:
         """Decoded text of a place in one segment."""
         return self._read(self._fields_at(index), place)
 
+    def field_at(self, index: int, place: Path) -> Field:
+        """What stands at a place of one segment."""
+        return self._field(self._fields_at(index), place)
+
+    def values_at(self, index: int) -> list[str]:
+        """The texts of a segment's fields; the first is that of field 1."""
+        encoding = self._encoding
+        segments = self._split()
+        mark = encoding.delimiters.field
+        text, values = self._texts(segments.texts[index], mark)
+        declaring = 0
+        if segments.names[index] in _HEADERS:
+            values[0] = mark
+            declaring = 2
+        else:
+            del values[0]
+        if declaring or encoding.escape in text or encoding.text_repetition in text or NULL in text:
+            special = (encoding.escape, encoding.text_repetition, NULL)
+            for number in range(declaring, len(values)):
+                value = values[number]
+                if value and any(one in value for one in special):
+                    values[number] = self._meant_whole(value)
+        return values
+
+    def text_at(self, index: int) -> bytes:
+        """A segment as bytes in `inner_codec`, without its end."""
+        return self._split().texts[index]
+
     def set(self, path: str, value: str | None) -> None:
-        """Write a value (escaped) at a path; None writes the null `""`. Only that field is touched.
+        """Write a value (escaped) at a path; None, or the text `""`, writes the null. Only that field is touched.
 
         Raises ValueError for no path, a segment that the message does not have, MSH-1 and MSH-2, or a character that
         the message's character set can not write.
         """
         place = parse_path(path)
-        found = self._split().positions.get(place.segment.encode(), ())
+        found = self._split().positions.get(place.name, ())
         if place.occurrence > len(found):
             raise ValueError(f"the message has no segment {place.segment}[{place.occurrence}]")
-        index = found[place.occurrence - 1]
-        if _is_encoding_field(self._fields_at(index), place.field):
-            raise ValueError("MSH-1 and MSH-2 are what the message is written with")
-        text = '""' if value is None else escape(value, self.delimiters)
-        charset.encode(text, self._codec)  # refuse before anything changes
-        self._write(index, place, charset.encode(text, self._inner))
+        if place.declares:
+            raise ValueError(f"{place.segment}-1 and {place.segment}-2 are what the message is written with")
+        text = NULL if value is None else escape(value, self.delimiters)
+        charset.encode(text, self.codec)  # refuse before anything changes
+        self._write(found[place.occurrence - 1], place, charset.encode(text, self.inner_codec))
+
+    def charset_report(self) -> CharsetReport:
+        """What MSH-18 says, what the bytes say, and where characters were broken before they came (mojibake)."""
+        from hl7v2.charset_report import examine
+
+        return examine(self._data, self.codec, self.declared_charset(), self._settled().note)
+
+    def declared_charset(self) -> charset.Declared:
+        """MSH-18 as codecs."""
+        place = parse_path(_CHARSET_PLACE)
+        fields = self._whole(place)
+        return charset.declared(fields[place.index] if place.field <= len(fields) else b"", self._encoding.repetition)
 
     def as_json(self) -> dict[str, Any]:
-        """The message as data: a list of segments with name and fields as decoded raw text (delimiters inside)."""
-        return {
-            "type": list(self.type),
-            "charset": self._codec,
-            "tolerated": list(self.tolerated),
-            "segments": [
-                {
-                    "name": self.segment_name(index),
-                    "fields": [charset.decode(part, self._inner) for part in self._as_written(index)[1:]],
-                }
-                for index in range(len(self._split().texts))
-            ],
-        }
+        """The message as JSON values (`hl7v2.json_form`); `hl7v2.from_json` gives the same bytes again."""
+        from hl7v2.json_form import to_json
+
+        return to_json(self)
 
     def __bytes__(self) -> bytes:
         """The message as it came, with what `set` has changed."""
-        if self._all is None or not self._all.changed:
+        if self._rest is None or self._rest.segments is None or not self._rest.segments.changed:
             return self._data
-        written = self._all.texts if self._inner == self._codec else self._written_back(self._all)
-        ends = map(self._encoded, self._all.ends)
-        return self._byte_order_mark + b"".join(part for pair in zip(written, ends, strict=True) for part in pair)
+        texts, ends = self.segment_bytes()
+        return self._settled().mark + b"".join(text for pair in zip(texts, ends, strict=True) for text in pair)
 
-    def _written_back(self, segments: _Segments) -> list[bytes]:
-        """The segments in the message's codec; those that did not change byte for byte."""
-        came: list[bytes] = []
-        if not self._codec.startswith("utf-16"):  # there, a line end's bytes may be part of characters
-            came = _cut(self._data, self._line_feeds)[0]
-        if len(came) != len(segments.texts):
-            return [self._encoded(text) for text in segments.texts]
-        changed = segments.changed
-        return [self._encoded(text) if index in changed else came[index] for index, text in enumerate(segments.texts)]
+    def segment_bytes(self) -> tuple[list[bytes], list[bytes]]:
+        """Every segment in the message's own codec, and what ends it; those that did not change byte for byte."""
+        segments = self._split()
+        ends = segments.endings(self._body)
+        settled = self._settled()
+        if settled.inner == settled.codec:
+            return segments.texts, ends
+        came = self._data[len(settled.mark) :]
+        if charset.unit_bytes(settled.codec) > 1:
+            texts = cut_wide(came, settled.codec, ends)
+        else:
+            texts = cut_lines(came, self._encoding.field)[0] if self.has_line_feeds else cut(came)
+        for index in segments.changed:
+            texts[index] = segments.texts[index].decode(settled.inner).encode(settled.codec, "replace")
+        return texts, [end.decode().encode(settled.codec) for end in ends]
 
-    def _encoded(self, inner: bytes) -> bytes:
-        return inner if self._inner == self._codec else charset.encode(inner.decode(self._inner), self._codec)
+    @property
+    def _body(self) -> bytes:
+        return self._data if self._rest is None else self._rest.body
 
-    def _split(self) -> _Segments:
-        if self._all is None:
-            self._all = _Segments(*_cut(self._body, self._line_feeds))
-        return self._all
+    def _more(self) -> _Rest:
+        if self._rest is None:
+            self._rest = _Rest(self._data)
+        return self._rest
 
-    def _segment(self, name: str, occurrence: int) -> list[bytes] | None:
-        """The fields of a segment, each at its number; None when there is no such segment."""
-        if occurrence == 1 and self._all is None and not self._line_feeds:
-            try:
-                return self._firsts[name]
-            except KeyError:
-                return self._first(name)
-        found = self._split().positions.get(name.encode())
-        return self._fields_at(found[occurrence - 1]) if found and occurrence <= len(found) else None
+    def _settled(self) -> _Charset:
+        """The character set. Of a message that is carried as it came it is decided now."""
+        settled = self._more().charset
+        return settled or self.settle(*charset.choose(self._body, self.declared_charset()))
 
-    def _first(self, name: str) -> list[bytes] | None:
-        """The first segment of a name, found without splitting the message."""
-        body = self._body
-        start = body.find(b"\r" + name.encode()) + 1
-        fields = None
-        if start:
-            end = body.find(b"\r", start)
-            fields = self._taken_apart(body[start : end if end >= 0 else None])
-        self._firsts[name] = fields
+    def settle(self, codec: str, note: str | None, mark: bytes = b"") -> _Charset:
+        """For the parser: the character set, where a message is carried as UTF-8 or says its codec by a mark."""
+        settled = _Charset(codec, codec if charset.transparent(codec) else "utf-8", note, mark)
+        self._more().charset = settled
+        return settled
+
+    def _split(self) -> Segments:
+        rest = self._more()
+        if rest.segments is None:
+            mark = self._encoding.field
+            if rest.has_line_feeds:
+                rest.segments = Segments(*cut_lines(rest.body, mark), mark)
+            else:
+                rest.segments = Segments(cut(rest.body), None, mark)
+        return rest.segments
+
+    def _locate(self, place: Path) -> list[bytes]:
+        """The fields of a segment, at least up to the place's; none when there is no such segment."""
+        rest = self._rest
+        if place.is_later or (rest is not None and (rest.has_line_feeds or rest.segments is not None)):
+            return self._indexed(place)
+        body = self._data if rest is None else rest.body
+        start = body.find(place.needle)
+        if start < 0:
+            if place.name == body[:3]:  # the first segment has no end of another before it
+                return self._indexed(place)
+            fields = []
+        else:
+            encoding = self._encoding
+            end = body.find(b"\r", start + 4)
+            if end < 0 or body[start + 4] != encoding.field_code or place.is_header:
+                return self._indexed(place)
+            fields = body[start + 5 : end].split(encoding.field, place.field)
+        self._fields[place.key] = fields
         return fields
+
+    def _indexed(self, place: Path) -> list[bytes]:
+        found = self._split().positions.get(place.name, ())
+        fields = self._fields_at(found[place.occurrence - 1]) if place.occurrence <= len(found) else []
+        self._fields[place.key] = fields
+        return fields
+
+    def _complete(self, place: Path, fields: list[bytes]) -> list[bytes]:
+        """All fields of a segment of which the last may be all the rest."""
+        encoding = self._encoding
+        if fields and encoding.field_code in fields[-1]:
+            fields = self._fields[place.key] = fields[:-1] + fields[-1].split(encoding.field)
+        return fields
+
+    def _whole(self, place: Path) -> list[bytes]:
+        """All fields of the segment of a place; none when there is no such segment."""
+        fields = self._fields.get(place.key)
+        if fields is None:
+            fields = self._locate(place)
+        return self._complete(place, fields)
 
     def _fields_at(self, index: int) -> list[bytes]:
         segments = self._split()
         fields = segments.fields.get(index)
         if fields is None:
-            fields = segments.fields[index] = self._taken_apart(segments.texts[index])
+            name, *below = segments.texts[index].split(self._encoding.field)
+            fields = segments.fields[index] = [name, *below] if name in _HEADERS else below
         return fields
 
-    def _taken_apart(self, segment: bytes) -> list[bytes]:
-        mark = self.delimiters.marks[0]
-        fields = segment.split(mark)
-        if fields[0] in _HEADERS:  # field 1 is the separator itself
-            fields.insert(1, mark)
-        return fields
-
-    def _as_written(self, index: int) -> list[bytes]:
-        """The fields of a segment without the one that is the separator."""
-        fields = self._fields_at(index)
-        return fields[:1] + fields[2:] if fields[0] in _HEADERS else fields
-
-    def _repetitions(self, fields: list[bytes], field: int) -> int:
-        raw = fields[field] if field < len(fields) else b""
+    def _repetitions(self, fields: list[bytes], place: Path) -> int:
+        raw = fields[place.index] if place.field <= len(fields) else b""
         if not raw:
             return 0
-        mark = self.delimiters.marks[2]
-        return raw.count(mark) + 1 if mark and not _is_encoding_field(fields, field) else 1
+        mark = self._encoding.repetition
+        return raw.count(mark) + 1 if mark and not place.declares else 1
+
+    def _field(self, fields: list[bytes], place: Path) -> Field:
+        raw = self._raw(fields, place)
+        if not raw:
+            return _ABSENT if raw is None else _EMPTY
+        text = self._decoded(raw)
+        if text == NULL:
+            return Field(FieldState.NULL, "", text)
+        return Field(FieldState.VALUE, self._read(fields, place), text)
 
     def _read(self, fields: list[bytes], place: Path) -> str:
         raw = self._raw(fields, place)
-        if not raw or raw == b'""':
+        if not raw or raw == _NULL_BYTES:
             return ""
-        text = raw.decode(self._inner, "replace")
-        marks = self.delimiters
-        if place.component is not None and place.subcomponent is None and marks.subcomponent:
+        text = self._decoded(raw)
+        if place.declares:
+            return text
+        subcomponent = self._encoding.delimiters.subcomponent
+        if place.subcomponent is None and place.component is not None and subcomponent and subcomponent in text:
             # a component that is asked for whole is its first subcomponent, as a reader of the standard expects of a
             # simple data type that was later given parts (HL7 v2.5.1 §2.8)
-            text = text.split(marks.subcomponent, 1)[0]
-        if not marks.escape or marks.escape not in text or _is_encoding_field(fields, place.field):
+            text = text.split(subcomponent, 1)[0]
+        return self._meant(text)
+
+    def _meant_whole(self, text: str) -> str:
+        """What a field's text means, of its first repetition."""
+        repetition = self._encoding.text_repetition
+        if repetition:
+            text = text.split(repetition, 1)[0]
+        return "" if text == NULL else self._meant(text)
+
+    def _meant(self, text: str) -> str:
+        marks = self._encoding.delimiters
+        mark = marks.escape
+        if not mark or mark not in text:
             return text
-        meant, terminated = unescape_checked(text, marks, self._codec)
-        if not terminated and "escape-unterminated" not in self.tolerated:
-            self.tolerated.append("escape-unterminated")
+        # The codec is asked for only where there may be bytes of it: it may not be settled yet.
+        has_bytes = any(f"{mark}{kind}" in text for kind in "XCM")
+        meant, terminated = unescape_checked(text, marks, self.codec if has_bytes else "utf-8")
+        if not terminated:
+            self._fields[_UNTERMINATED] = []  # no segment has this name
         return meant
 
+    def _decoded(self, raw: bytes) -> str:
+        if self._is_ascii or raw.isascii():
+            return raw.decode()
+        if self._rest is not None and self._rest.is_utf_8:  # as declared: the rest of the message need not be looked at
+            try:
+                return raw.decode()
+            except UnicodeDecodeError:
+                return raw.decode(self.inner_codec, "replace")
+        return raw.decode(self.inner_codec, "replace")
+
+    def _texts(self, segment: bytes, mark: str) -> tuple[str, list[str]]:
+        """A segment's text, whole and by field. What is broken in one field must not change how another is read."""
+        if self._is_ascii or segment.isascii():
+            text = segment.decode()
+            return text, text.split(mark)
+        try:
+            text = segment.decode("utf-8" if self._rest is not None and self._rest.is_utf_8 else self.inner_codec)
+        except UnicodeDecodeError:
+            values = [self._decoded(raw) for raw in segment.split(self._encoding.field)]
+            return mark.join(values), values
+        return text, text.split(mark)
+
     def _raw(self, fields: list[bytes], place: Path) -> bytes | None:
-        if place.field >= len(fields):
+        if place.field > len(fields):
             return None
-        raw = fields[place.field]
-        if place.field <= 2 and _is_encoding_field(fields, place.field):
-            return raw
-        _, component, repetition, subcomponent = self.delimiters.marks
-        found: bytes | None = raw
-        if place.repetition != 1 or repetition in raw:
-            found = _part(raw, place.repetition, repetition)
+        if place.declares:
+            return self._encoding.field if place.field == 1 else fields[place.index]
+        encoding = self._encoding
+        found: bytes | None = part(fields[place.index], place.repetition, encoding.repetition)
         if place.component is not None:
-            found = _part(found, place.component, component)
+            found = part(found, place.component, encoding.component)
             if place.subcomponent is not None:
-                found = _part(found, place.subcomponent, subcomponent)
+                found = part(found, place.subcomponent, encoding.subcomponent)
         return found
 
     def _write(self, index: int, place: Path, value: bytes) -> None:
         fields = list(self._fields_at(index))
-        fields += [b""] * (place.field + 1 - len(fields))
-        mark, component, repetition, subcomponent = self.delimiters.marks
-        levels = [(place.repetition, repetition)]
+        fields += [b""] * (place.field - len(fields))
+        encoding = self._encoding
+        levels = [(place.repetition, encoding.repetition)]
         if place.component is not None:
-            levels.append((place.component, component))
+            levels.append((place.component, encoding.component))
         if place.subcomponent is not None:
-            levels.append((place.subcomponent, subcomponent))
-        fields[place.field] = _replaced(fields[place.field], levels, value)
+            levels.append((place.subcomponent, encoding.subcomponent))
+        fields[place.index] = replaced(fields[place.index], levels, value)
         segments = self._split()
-        segments.fields[index] = fields
-        segments.texts[index] = mark.join(self._as_written(index))
+        segments.fields[index] = self._fields[place.key] = fields
+        segments.texts[index] = encoding.field.join(fields if place.is_header else [place.name, *fields])
         segments.changed.add(index)
-
-
-def _is_encoding_field(fields: list[bytes], field: int) -> bool:
-    return field <= 2 and fields[0] in _HEADERS
-
-
-def _part(raw: bytes | None, number: int, mark: bytes) -> bytes | None:
-    """One of the parts of a text, None when it has not so many."""
-    if raw is None:
-        return None
-    if not mark or mark not in raw:
-        return raw if number == 1 else None
-    parts = raw.split(mark, number)
-    return parts[number - 1] if number <= len(parts) else None
-
-
-def _replaced(raw: bytes, levels: list[tuple[int, bytes]], value: bytes) -> bytes:
-    """The raw text with one part replaced, filled up with empty parts where it was shorter."""
-    if not levels:
-        return value
-    (number, mark), *deeper = levels
-    if not mark:
-        if number > 1:
-            raise ValueError("the message declares no such delimiter")
-        return _replaced(raw, deeper, value)
-    parts = raw.split(mark)
-    parts += [b""] * (number - len(parts))
-    parts[number - 1] = _replaced(parts[number - 1], deeper, value)
-    return mark.join(parts)
-
-
-def _cut(body: bytes, line_feeds: bool) -> tuple[list[bytes], list[bytes]]:
-    """Segments and what ends each of them (nothing, where the last one is not ended)."""
-    if not line_feeds:
-        segments = body.split(b"\r")
-        ends = [b"\r"] * len(segments)
-        if segments[-1]:
-            ends[-1] = b""
-        else:
-            del segments[-1], ends[-1]
-        return segments, ends
-    segments, ends, position = [], [], 0
-    for match in _LINE_END.finditer(body):
-        segments.append(body[position : match.start()])
-        ends.append(match.group())
-        position = match.end()
-    if position < len(body):
-        segments.append(body[position:])
-        ends.append(b"")
-    return segments, ends
+        self._is_ascii = self._is_ascii and value.isascii()

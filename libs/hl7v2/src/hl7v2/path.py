@@ -1,52 +1,123 @@
-"""Paths into a message: `PID-5`, `PID-5[2].1.1`, `OBX[3]-5`, `MSH-9.2`."""
+"""Paths into a message: `PID-5`, `PID-5[2].1.1`, `OBX[3]-5`, `MSH-9.2`.
+
+Segment, its occurrence, field, repetition, component, subcomponent; numbers count from 1 as in the standard.
+"""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
-_PATH: Final = re.compile(
-    r"(?P<segment>[A-Z][A-Z0-9]{2})(?:\[(?P<occurrence>[1-9][0-9]{0,5})\])?-(?P<field>[1-9][0-9]{0,3})"
-    r"(?:\[(?P<repetition>[1-9][0-9]{0,5})\])?(?:\.(?P<component>[1-9][0-9]{0,3})(?:\.(?P<subcomponent>[1-9][0-9]{0,3}))?)?"
-)
-_SEGMENT: Final = re.compile(r"(?P<segment>[A-Z][A-Z0-9]{2})(?:\[(?P<occurrence>[1-9][0-9]{0,5})\])?")
+_PLACES_MAX: Final = 8192
+_OCCURRENCE_DIGITS_MAX: Final = 6
+_FIELD_DIGITS_MAX: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
 class Path:
-    """A place in a message; numbers count from 1 as in the standard. Component and subcomponent may be left out."""
+    """A place in a message. Component and subcomponent may be left out. Never changes."""
 
-    segment: str
-    occurrence: int
-    field: int
-    repetition: int
-    component: int | None
-    subcomponent: int | None
+    __slots__ = (
+        "component", "declares", "field", "index", "is_header", "is_later", "is_whole", "key", "name", "needle",
+        "occurrence", "repetition", "segment", "subcomponent",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        segment: str,
+        occurrence: int,
+        field: int,
+        repetition: int,
+        component: int | None = None,
+        subcomponent: int | None = None,
+    ) -> None:
+        self.segment = segment
+        self.occurrence = occurrence
+        self.field = field
+        self.repetition = repetition
+        self.component = component
+        self.subcomponent = subcomponent
+        self.index = field - 1
+        self.key = segment_key(segment, occurrence)
+        """Names the segment; one segment of a message has one key."""
+        self.name = segment.encode()
+        self.needle = b"\r" + self.name
+        """What the segment begins with, behind another one."""
+        self.is_later = occurrence > 1
+        self.is_header = segment in HEADER_NAMES
+        self.declares = self.is_header and field <= 2
+        """Whether it is one of the fields that say how the message is written."""
+        self.is_whole = repetition == 1 and component is None and not self.declares
+        """Whether a field is meant as it stands, of its first repetition."""
 
 
-@lru_cache(maxsize=4096)
+HEADER_NAMES: Final = frozenset({"MSH", "BHS", "FHS"})
+"""Segments whose field 1 is the field separator itself, and whose field 2 are the encoding characters."""
+PLACES: Final[dict[str, Path]] = {}
+"""Paths that were asked for, by their text; thrown away when there are too many."""
+
+
+def segment_key(segment: str, occurrence: int) -> str:
+    """`PID` for the first segment of a name, `OBX[3]` for a later one."""
+    return segment if occurrence == 1 else f"{segment}[{occurrence}]"
+
+
 def parse_path(text: str) -> Path:
     """The path of a text; raises ValueError when it is none."""
-    match = _PATH.fullmatch(text)
-    if match is None:
+    known = PLACES.get(text)
+    if known is not None:
+        return known
+    place = _path(text)
+    if place is None:
         raise ValueError(f"not a path into a message: {text!r} (expected e.g. PID-5[2].1)")
-    parts = match.groupdict()
-    return Path(
-        parts["segment"],
-        int(parts["occurrence"] or 1),
-        int(parts["field"]),
-        int(parts["repetition"] or 1),
-        int(parts["component"]) if parts["component"] else None,
-        int(parts["subcomponent"]) if parts["subcomponent"] else None,
-    )
+    if len(PLACES) >= _PLACES_MAX:
+        PLACES.clear()
+    PLACES[text] = place
+    return place
 
 
 def location_parts(text: str) -> list[str]:
     """What an error location (ERL) says of a path or of a segment alone; raises ValueError when it is neither."""
-    if match := _SEGMENT.fullmatch(text):
-        return [match["segment"], match["occurrence"] or "1"]
+    segment = _segment(text)
+    if segment is not None:
+        return [segment[0], str(segment[1])]
     place = parse_path(text)
     parts = [place.segment, str(place.occurrence), str(place.field), str(place.repetition)]
     return parts + [str(part) for part in (place.component, place.subcomponent) if part is not None]
+
+
+def _path(text: str) -> Path | None:
+    name, dash, below = text.partition("-")
+    segment = _segment(name)
+    first, *deeper = below.split(".")
+    field, repetition = _counted(first, _FIELD_DIGITS_MAX)
+    numbers = [_number(part, _FIELD_DIGITS_MAX) for part in deeper]
+    if segment is None or not dash or not field or not repetition or len(numbers) > 2 or 0 in numbers:
+        return None
+    component, subcomponent = (*(number for number in numbers), None, None)[:2]
+    return Path(*segment, field, repetition, component, subcomponent)
+
+
+def _segment(text: str) -> tuple[str, int] | None:
+    """Name and occurrence: an upper-case letter and two upper-case letters or digits, perhaps a number in brackets."""
+    name = text[:3]
+    if len(name) != 3 or not name.isascii() or not name.isalnum() or name != name.upper() or not name[0].isalpha():
+        return None
+    occurrence = _bracketed(text[3:])
+    return (name, occurrence) if occurrence else None
+
+
+def _counted(text: str, digits_max: int) -> tuple[int, int]:
+    number, bracket, rest = text.partition("[")
+    return _number(number, digits_max), _bracketed(bracket + rest)
+
+
+def _bracketed(text: str) -> int:
+    """1 of nothing, 3 of `[3]`, 0 of what is neither."""
+    if not text:
+        return 1
+    return _number(text[1:-1], _OCCURRENCE_DIGITS_MAX) if text[0] == "[" and text[-1] == "]" else 0
+
+
+def _number(text: str, digits_max: int) -> int:
+    """A number from 1 on without leading zeros, 0 of what is none."""
+    plain = text.isascii() and text.isdecimal() and text[0] != "0" and len(text) <= digits_max
+    return int(text) if plain else 0

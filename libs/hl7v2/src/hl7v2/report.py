@@ -30,7 +30,7 @@ class Report:
         self._compiled = compiled
         self._texts = texts
         self._names = names
-        self._codec = message._inner
+        self._codec = message.inner_codec
         self._marks = message.delimiters
         self._inspection = Inspection(compiled.types, message.delimiters)
         self._is_default = message.delimiters.marks == DEFAULT_MARKS.marks

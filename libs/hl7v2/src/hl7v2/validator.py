@@ -32,7 +32,7 @@ def validate(message: Message, profile: Profile | None = None) -> list[Finding]:
     """
     chosen = profile or DEFAULT
     marks = message.delimiters.marks
-    texts = _texts(message)
+    texts = message.raw_segments()
     header = texts[0].split(marks[0])
     compiled = compiled_for(chosen, header[11] if len(header) > 11 else b"", marks[1])
     names = [text[:3] for text in texts]
@@ -57,17 +57,6 @@ def validate(message: Message, profile: Profile | None = None) -> list[Finding]:
     if uncounted:
         report.set_ids(anchors)
     return report.findings()
-
-
-def _texts(message: Message) -> list[bytes]:
-    """The segments, without empty lines. A message that is only validated is not taken apart more than that."""
-    if message._all is None and not message._line_feeds:
-        texts = message._body.split(b"\r")
-        if not texts[-1]:
-            del texts[-1]
-    else:
-        texts = message._split().texts
-    return texts if b"" not in texts else [text for text in texts if text]
 
 
 def _suspects(

@@ -74,6 +74,21 @@ def test_the_peer_ends_and_is_still_answered() -> None:
     assert connection.state is State.CLOSED
 
 
+def test_a_last_frame_without_its_carriage_return_is_answered() -> None:
+    connection = Connection(LIMITS, 0.0)
+    assert connection.receive_data(START + b"last\x1c", 0.0) == []
+    assert _bodies(connection.receive_eof()) == [b"last"]
+    assert connection.state is State.DRAINING
+    connection.answered()
+    assert connection.state is State.CLOSED
+
+
+def test_a_frame_whose_start_was_lost_is_junk() -> None:
+    connection = Connection(LIMITS, 0.0)
+    found = connection.receive_data(b"lost" + END + _frame(b"whole"), 0.0)
+    assert (found[0], _bodies(found)) == (Outside(6), [b"whole"])
+
+
 def test_a_stop_waits_for_the_frame_in_hand() -> None:
     connection = Connection(LIMITS, 0.0)
     connection.receive_data(START + b"ha", 0.0)

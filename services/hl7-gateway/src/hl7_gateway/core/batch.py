@@ -21,7 +21,7 @@ def messages_of(data: bytes) -> list[bytes]:
 
     A file in UTF-16 is taken as one message: its segments cannot be told apart as bytes.
     """
-    if data.startswith((*_UTF_16_MARKS, *charset.UTF_16_STARTS)):
+    if data.startswith((*_UTF_16_MARKS, *charset.WIDE_STARTS)):
         return [data]
     found: list[bytearray] = []
     blank, batch = b"", False

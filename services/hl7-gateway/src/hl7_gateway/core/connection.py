@@ -158,11 +158,6 @@ class Connection:
         found: list[Received] = []
         if not self.reading:
             return found
-        if self.state is State.IDLE and mllp.is_one_frame(data, self._limits.frame_bytes_max):
-            # Nearly always: a peer that waits for its answer sends one frame at a time. Same outcome as below.
-            self._progress_at = now
-            self.owed += 1
-            return [mllp.Frame(data[1:-2])]
         for event in self._decoder.receive_data(data):
             if isinstance(event, mllp.Frame):
                 self._happened(Event.FRAME_ENDED)
@@ -176,6 +171,8 @@ class Connection:
                 return found
             elif isinstance(event, mllp.JunkBeforeStart):
                 found.append(Outside(event.count))
+            elif isinstance(event, mllp.MissingStart):
+                found.append(Outside(event.size_bytes))
             else:
                 self._frame_began_at = now
                 found.append(Cut())
@@ -188,10 +185,16 @@ class Connection:
         """The peer sends no more; what it is owed is still sent."""
         if not self.reading:
             return []
-        cut = any(isinstance(event, mllp.EndInsideFrame) for event in self._decoder.receive_eof())
+        found: list[Received] = []
+        for event in self._decoder.receive_eof():
+            if isinstance(event, mllp.Frame):  # whole but for the carriage return behind its end block
+                self.owed += 1
+                found.append(event)
+            else:
+                found.append(Cut())
         self._happened(Event.PEER_ENDED)
         self._settle()
-        return [Cut()] if cut else []
+        return found
 
     def answered(self) -> None:
         """One frame that was owed an answer has been given it."""
