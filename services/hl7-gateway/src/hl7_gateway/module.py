@@ -104,6 +104,8 @@ def build(runtime: Runtime) -> Module:
 
     async def catalogue() -> None:
         """Catalogue on one replica, so that messages are told of in order."""
+        if receiving.intake.exclusive:  # after a crash nobody waits for a lease to expire
+            await receiving.cataloguer.run()
         await leases.run_while_held("hl7.catalogue", receiving.cataloguer.run)
 
     async def forget_sent() -> None:

@@ -55,6 +55,9 @@ SELECT count(*) FROM old"""
 class PostgresIntake:
     """`Intake`. The database is open."""
 
+    exclusive: Final = False
+    """Replicas share these messages."""
+
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock

@@ -62,6 +62,9 @@ T = TypeVar("T")
 class SqliteIntake:
     """`Intake`. `path` is a migrated database file that no other process opens."""
 
+    exclusive: Final = True
+    """No other replica has these messages."""
+
     def __init__(self, path: Path, clock: Clock, *, recent_keys_max: int = RECENT_KEYS_MAX) -> None:
         self._path = path
         self._clock = clock
