@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from hl7v2 import charset
@@ -146,6 +147,7 @@ class _Reading:
         self._messages: list[bytes] = []
         self._batch_header = b""
         self._is_open = False
+        self._is_ended = False
         self._findings: list[Finding] = []
 
     def read(self, body: bytes) -> BatchFile:
@@ -156,17 +158,19 @@ class _Reading:
             self._found("MSH[1]", "sequence", "a segment FHS, BHS or MSH", "something else")
         else:
             self._lead += lead
-        for start, end in zip(starts, [*starts[1:], len(body)], strict=True):
+        for start, end in pairwise([*starts, len(body)]):
             self._group(body[start:end])
         self._close(b"")
-        if self._header and not self._trailer:
+        if self._header and not self._is_ended:
             self._found("FTS", "sequence", "a file trailer", "the end of the file")
         return BatchFile(self._lead, self._header, tuple(self._batches), self._trailer, tuple(self._findings))
 
     def _group(self, raw: bytes) -> None:
         name = raw[:3]
-        if self._trailer and name != b"FTS":
-            self._found(_text(name), "sequence", "nothing behind the file trailer", "a segment")
+        if self._trailer:  # it was not the end: it stays where it stands
+            self._found(name.decode(), "sequence", "nothing behind the file trailer", "a segment")
+            self._batches.append(Batch(b"", (), self._trailer))
+            self._trailer = b""
         if name == b"MSH":
             self._messages.append(raw)
         elif name == b"FHS":
@@ -191,12 +195,10 @@ class _Reading:
 
     def _file_trailer(self, raw: bytes) -> None:
         self._close(b"")
-        if self._trailer:
-            self._found("FTS", "sequence", "one file trailer", "another")
-            self._batches.append(Batch(b"", (), self._trailer))
         if not self._header:
             self._found("FHS", "sequence", "a file header", "a file trailer alone")
         self._trailer = raw
+        self._is_ended = True
         self._count("FTS-1", raw, len([batch for batch in self._batches if batch.header or batch.messages]))
 
     def _close(self, trailer: bytes) -> None:
@@ -240,7 +242,3 @@ def _wide_codec(data: bytes, mark: bytes) -> str | None:
     if mark in {b"\xff\xfe", b"\xfe\xff"}:
         return "utf-16-le" if mark == b"\xff\xfe" else "utf-16-be"
     return next((codec for start, codec in _WIDE.items() if data.startswith(start)), None)
-
-
-def _text(name: bytes) -> str:
-    return name.decode("ascii", "replace")

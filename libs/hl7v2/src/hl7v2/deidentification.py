@@ -263,8 +263,10 @@ def _structured_number(segment: Segment, field: int, repetition: int, context: _
     return _components(part if re.fullmatch(form, part) else "" for part, form in zip(parts, forms, strict=True))
 
 
-_NUMBER: Final = r"[+-]?[0-9]{1,6}(?:\.[0-9]{1,6})?"
-_RANGE: Final = rf"[<>]?=?{_NUMBER}(?: ?- ?{_NUMBER})?"
+# Short, and without a zero in front: five digits may be a ZIP code, three and four behind a dash a telephone number.
+_NUMBER: Final = r"[+-]?(?:0|[1-9][0-9]{0,3})(?:\.[0-9]{1,6})?"
+_BOUND: Final = r"(?:0|[1-9][0-9]{0,2})(?:\.[0-9]{1,3})?"
+_RANGE: Final = rf"(?:[<>]=?)?{_BOUND}(?: ?- ?{_BOUND})?"
 _SET_ID: Final = _form(r"[0-9]{1,4}")
 _CODE_FLAG: Final = _one_of("Y N")
 _COUNTRIES: Final = _words("CAN MEX GBR IRL AUS NZL DEU FRA ESP ITA NLD BEL CHE AUT DNK NOR SWE FIN JPN KOR CHN")
