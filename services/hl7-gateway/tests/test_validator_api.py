@@ -60,3 +60,12 @@ async def test_the_acknowledgement_is_shown(suite: Any, message: Message) -> Non
     shown = [hl7v2.parse(base64.b64decode(one["acknowledgment"])) for one in items]
     assert [one["MSA-2"] for one in shown] == ["v-1", "v-1", "UNKNOWN"]
     assert (shown[1]["ERR-2.1"], shown[1]["ERR-2.3"], shown[1]["ERR-3.1"]) == ("PID", "7", "102")
+
+
+async def test_what_a_message_holds_is_shown(suite: Any, message: Message) -> None:
+    good = _message(message, name="NÚÑEZ^ALMA")
+    listed = {"messages": [base64.b64encode(one).decode() for one in (good, b"HELLO WORLD")]}
+    items = (await _post(suite, "parse", json=listed)).json()["items"]
+    assert "NÚÑEZ" in str(items[0]["message"])
+    assert bytes(hl7v2.from_json(items[0]["message"])) == good
+    assert (items[1]["message"], items[1]["error_code"]) == (None, "hl7.unparsable")

@@ -16,6 +16,7 @@ ACCESS: Final = (
     Access("GET", "/listeners", READ_STATE),
     Access("GET", "/unmatched-senders", READ_STATE),
     Access("POST", "/validate", READ_STATE),
+    Access("POST", "/parse", READ_STATE),
     Access("POST", "/acknowledge", READ_STATE),
     Access("POST", "/connections", CONFIGURE),
     Access("GET", "/connections", READ_STATE),

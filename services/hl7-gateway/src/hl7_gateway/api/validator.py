@@ -13,7 +13,7 @@ from common.models.errors import SuiteError
 from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import page_body
 from hl7_gateway.api.message_bodies import BODY, messages_in
-from hl7_gateway.core.inspection import acknowledged, inspected
+from hl7_gateway.core.inspection import acknowledged, inspected, taken_apart
 from hl7_gateway.use_cases.enqueue_messages import MESSAGES_MAX
 
 Who = Annotated[Caller, Depends(caller_of)]
@@ -32,6 +32,12 @@ def add_routes(api: APIRouter, clock: Clock, ids: Ids) -> None:
         bodies = _some(messages_in(request, await request.body()))
         # Beside the event loop: a large batch takes seconds.
         return page_body(await asyncio.to_thread(lambda: [inspected(body) for body in bodies]), None)
+
+    @api.post("/parse", summary="Show what HL7 messages hold", openapi_extra=BODY)
+    async def parse(request: Request, _: Who) -> dict[str, Any]:
+        """Each message in JSON form, decoded; bytes that are no message say so. Nothing is stored."""
+        bodies = _some(messages_in(request, await request.body()))
+        return page_body(await asyncio.to_thread(lambda: [taken_apart(body) for body in bodies]), None)
 
     @api.post("/acknowledge", summary="Show the acknowledgement of HL7 messages", openapi_extra=BODY)
     async def acknowledge(request: Request, _: Who) -> dict[str, Any]:

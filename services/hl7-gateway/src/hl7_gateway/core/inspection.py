@@ -43,6 +43,15 @@ def inspected(body: bytes) -> dict[str, Any]:
     }
 
 
+def taken_apart(body: bytes) -> dict[str, Any]:
+    """The message in JSON form (`hl7v2.json_form`)."""
+    try:
+        message = hl7v2.parse(body)
+    except hl7v2.ParseError:
+        return {"error_code": UNPARSABLE, "next_step": ERRORS[UNPARSABLE].next_step, "message": None}
+    return {"error_code": None, "next_step": None, "message": message.as_json()}
+
+
 def acknowledged(body: bytes, message_id: str, now: datetime) -> tuple[str, bytes]:
     """MSA-1 and the acknowledgement: AA; AE with an ERR for each error; AR for bytes that are no message."""
     control_id = acknowledgment_id(message_id)
