@@ -44,7 +44,7 @@ class Services:
             routes=[
                 Route("/auth/v1/token", self.token, methods=["POST"]),
                 Route("/auth/v1/tenants/{tenant}/keys", self.work),
-                Route("/answer", self.work, methods=["GET", "POST"]),
+                Route("/tasks", self.work, methods=["GET", "POST"]),
             ]
         )
 
@@ -88,12 +88,12 @@ async def peers(services: Services, clock: FixedClock) -> AsyncIterator[Peers]:
 
 
 async def call(peers: Peers, tenant: str = TENANT) -> Any:
-    return (await peers.request("work", "GET", "/answer", tenant=tenant)).json()
+    return (await peers.request("work", "GET", "/tasks", tenant=tenant)).json()
 
 
 async def failure(peers: Peers, service: str = "work") -> SuiteError:
     with pytest.raises(SuiteError) as failed:
-        await peers.request(service, "GET", "/answer", tenant=TENANT)
+        await peers.request(service, "GET", "/tasks", tenant=TENANT)
     return failed.value
 
 
@@ -182,7 +182,7 @@ async def test_a_peer_that_does_not_answer_in_time_is_named(services: Services, 
     )
     peers.attach({"auth-gateway": services.app()})
     with pytest.raises(SuiteError, match="work does not answer") as failed:
-        await peers.request("work", "GET", "/answer", tenant=TENANT, timeout_s=0.05)
+        await peers.request("work", "GET", "/tasks", tenant=TENANT, timeout_s=0.05)
     assert failed.value.code == "service.unavailable"
     await peers.close()
     closed.set()
