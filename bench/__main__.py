@@ -25,6 +25,7 @@ from e2e.journey import PATIENTS, wait_for_patients
 from e2e.suite_process import Suite, embedded_suite
 
 from bench.hl7_throughput import hl7_throughput
+from bench.hl7_validation import figures as validation_figures
 from bench.report import figure
 
 IDLE_S = 20.0
@@ -102,7 +103,17 @@ def memory_and_reads(folder: Path) -> Iterator[dict[str, object]]:
         )
 
 
-FIGURES = {"start-up": start_up, "memory-and-reads": memory_and_reads, "hl7-throughput": hl7_throughput}
+def hl7_validation(_: Path) -> Iterator[dict[str, object]]:
+    """Validation beside splitting the bytes, and beside hl7apy where it is installed."""
+    yield from validation_figures()
+
+
+FIGURES = {
+    "start-up": start_up,
+    "memory-and-reads": memory_and_reads,
+    "hl7-throughput": hl7_throughput,
+    "hl7-validation": hl7_validation,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

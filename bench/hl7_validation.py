@@ -1,4 +1,4 @@
-"""`python -m bench.hl7_validation`: how fast HL7 messages are validated; one JSON line a figure, as `python -m bench`.
+"""`python -m bench hl7-validation`: how fast HL7 messages are validated.
 
 The floor is taking the bytes apart with the plainest code there is (split on CR, then on `|`), in the same run on the
 same message; the messages are those of the library's corpus that have 1 to 11 KB. Parsing is part of what is measured.
@@ -9,7 +9,6 @@ helps. hl7apy is measured beside it where it is installed; it is no dependency o
 from __future__ import annotations
 
 import importlib
-import json
 import math
 import re
 import statistics
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import hl7v2
+from bench.report import figure
 from hl7v2.profile import compile_profile
 
 CORPUS = Path(__file__).resolve().parents[1] / "libs" / "hl7v2" / "tests" / "corpus"
@@ -33,12 +33,6 @@ _LARGE = (
     _HEADER + b"PID|1||8^^^H^MR||L^I\rPV1|1|I\rTXA|1|DS|FT|||||||||D|||||AU\rOBX|1|ED|PDF^Report^L||^AP^PDF^Base64^"
     + b"JVBERi0x" * 131_072 + b"||||||F\r"
 )  # fmt: skip
-
-
-def figure(name: str, value: float, unit: str, how: str, *, goal: float | None = None) -> dict[str, object]:
-    """One line; a goal is an upper bound."""
-    met = None if goal is None else value <= goal
-    return {"figure": name, "value": round(value, 3), "unit": unit, "goal": goal, "met": met, "how": how}
 
 
 def messages() -> dict[str, bytes]:
@@ -149,16 +143,3 @@ def peer(corpus: dict[str, bytes]) -> Iterator[dict[str, object]]:
         ratios.append(best / seconds(split, [data] * 200))
     how = f"parse_message and validate; it refuses {refused} of {len(corpus)} messages, whose time counts until then"
     yield figure("HL7 validation by hl7apy", geometric_mean(ratios), "ratio", how)
-
-
-def main() -> int:
-    """Exit status 1 when a goal was missed."""
-    missed = False
-    for line in figures():
-        missed = missed or line["met"] is False
-        print(json.dumps(line, ensure_ascii=False), flush=True)
-    return 1 if missed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
