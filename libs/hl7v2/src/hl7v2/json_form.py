@@ -23,6 +23,7 @@ import binascii
 from collections.abc import Sequence
 from typing import Any, Final
 
+from hl7v2.charset import codec_of
 from hl7v2.escape import Delimiters, escape, unescape
 from hl7v2.message import NULL, Message
 from hl7v2.parser import ParseError, delimiters_of, parse
@@ -191,6 +192,7 @@ def _delimiters(text: Any) -> Delimiters:
 def _codec(name: Any) -> str:
     if not isinstance(name, str) or len(name) > _CODEC_CHARACTERS_MAX:
         raise JsonFormError("charset", "the name of a Python codec")
+    codec_of(name)  # makes a codec known that Python has not
     try:
         if "".encode(name) == b"":
             return name
