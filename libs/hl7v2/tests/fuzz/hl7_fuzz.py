@@ -49,8 +49,7 @@ def check(data: bytes) -> None:
     read_message_file(data)
     try:
         message = hl7v2.parse(data)
-    except hl7v2.ParseError as refused:
-        assert refused.code in {"empty", "no-msh", "short-msh", "bad-delimiters"}
+    except hl7v2.ParseError:
         return
     check_reading(data, message)
     check_answers(message)
@@ -121,20 +120,39 @@ def check_writing(data: bytes) -> None:
 
 
 SEEDS = (
-    b"MSH|^~\\&|A|B|C|D|2026||ADT^A08^ADT_A01|C1|P|2.5.1|||AL|NE||UNICODE UTF-8\r"
-    b"PID|1||9^^^E&1&I^MR~8||N\xc3\xba\\T\\^A|\"\"\rOBX|1|ST|A||x\rOBX|2|ST|B||\\X0D\\\rZPI|own\r",
+    (
+        b"MSH|^~\\&|A|B|C|D|2026||ADT^A08^ADT_A01|C1|P|2.5.1|||AL|NE||UNICODE UTF-8\r"
+        b'PID|1||9^^^E&1&I^MR~8||N\xc3\xba\\T\\^A|""\rOBX|1|ST|A||x\rOBX|2|ST|B||\\X0D\\\rZPI|own\r'
+    ),
     b"MSH$*%?@$A$B$$$2026$$ADT*A01$X$P$2.3$$$$$$8859/1\nPID$1$$1*2@3%4$$?F?\xfa\n",
     "MSH|^~\\&|A|B||||||||||||||UNICODE\rPID|1||9||Nú".encode("utf-16"),
     b"MSH|^~\\&|A||||||||||||||||~ISO IR87\rPID|1||\x1b$B;3ED\x1b(B\rOBX|1\rOBX|2\r",
     b"FHS|^~\\&|\rBHS|^~\\&|\rMSH|^~\\&|A\rPID|1\rBTS|1\rFTS|1\r",
     b"junk\x0bMSH|^~\\&|A\rPID|1\r\x1c\r\x0bMSH\x1c\x0bMSH|^~\\&|B\r\x1c\n",
     b"MSH|^~\\&|A||||||||||||||||GB 18030-2000\r\nPID|1||\xcd\xf5\x8130\x84\r\nOBX|1\r\nOBX|2",
-)  # fmt: skip
+)
 TOKENS = (
-    b"\r", b"\n", b"\r\n", b"|", b"^", b"~", b"\\", b"&", b"#", b"\x0b", b"\x1c", b"\x1c\r", b"\x1b$B", b"\x1b(B", b'""',
-    b"\\X", b"\\C2D42\\", b"\\M2442\\", b"\\.br\\", b"\xff\xfe", b"\xef\xbb\xbf", b"MSH", b"PID|", b"OBX", b"\rMSH|^~\\&|",
-    b"8859/2", b"UNICODE", b"~ISO IR159", b"KS X 1001", b"CNS 11643-1992", b"\x00", b"\xc3\xa9", b"\xa4", b"\x80", b"\x85",
-)  # fmt: skip
+    *(
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"|",
+        b"^",
+        b"~",
+        b"\\",
+        b"&",
+        b"#",
+        b"\x0b",
+        b"\x1c",
+        b"\x1c\r",
+        b"\x00",
+        b"\x80",
+        b"\x85",
+    ),
+    *(b"\x1b$B", b"\x1b(B", b'""', b"\\X", b"\\C2D42\\", b"\\M2442\\", b"\\.br\\", b"\xff\xfe", b"\xef\xbb\xbf"),
+    *(b"MSH", b"PID|", b"OBX", b"\rMSH|^~\\&|", b"8859/2", b"UNICODE", b"~ISO IR159", b"KS X 1001", b"CNS 11643-1992"),
+    *(b"\xc3\xa9", b"\xa4"),
+)
 
 
 def inputs(random: Random, runs: int) -> Iterator[bytes]:
