@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hl7v2
+from hl7v2.acknowledgment import Mode, codes_wanted, mode_of
 
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 
@@ -106,3 +107,80 @@ def test_whatever_the_header_holds_it_is_answered_with_errors(marks: str, fields
     finding = hl7v2.Finding("MSH-9.1", "200", "error", "ADT^A01", "", "")
     reply = answer(message, "AR", finding)
     assert (reply["MSA-1"], reply.segment_names()) == ("AR", ["MSH", "MSA", "ERR"])
+
+
+def test_a_line_feed_of_the_senders_ends_no_segment_of_the_reply() -> None:
+    message = hl7v2.parse(b"MSH|^~\\&|A|B|C|D|2026||ADT^A01|C\n1|P|2.5.1\rPID|1\r")
+    reply = answer(message)
+    assert (reply["MSA-2"], reply.segment_names()) == (message["MSH-10"], ["MSH", "MSA"])
+
+
+def test_without_a_time_and_an_id_the_reply_is_made_of_the_message() -> None:
+    message = sent()
+    reply, again = hl7v2.acknowledge(message, "AA"), hl7v2.acknowledge(message, "AA")
+    assert (reply["MSH-7"], len(reply["MSH-10"]), bytes(reply)) == ("2026", 20, bytes(again))
+    assert reply["MSH-10"] != hl7v2.acknowledge(sent("2.4"), "AA")["MSH-10"]
+
+
+@pytest.mark.parametrize(
+    ("version", "located", "text"),
+    [
+        ("2.1", "PID^1^3^101", "an id"), ("2.2", "PID^1^3^101", "an id"),
+        ("2.3", "PID^1^3^101&Required field missing&HL70357", "an id"),
+        ("2.4", "PID^1^3^101&Required field missing&HL70357", "an id"), ("2.10", "", ""), ("2.5", "", ""),
+        ("nonsense", "", ""), ("", "", ""),
+    ],
+)  # fmt: skip
+def test_before_2_5_the_words_stand_in_msa(version: str, located: str, text: str) -> None:
+    finding = hl7v2.Finding("PID-3[2].4", "101", "error", "an id", "", "")
+    reply = answer(sent(version), "AE", finding)
+    assert (reply["ERR-1"], reply["MSA-3"]) == (located, text)
+    assert (reply["ERR-8"] == "an id") is (not located)
+
+
+def test_every_finding_is_told() -> None:
+    findings = [hl7v2.Finding(f"OBX[{number}]-5", "102", "warning", "a number", "", "") for number in (1, 2)]
+    new, old = answer(sent("2.7"), "AA", *findings), answer(sent("2.4"), "AA", *findings)
+    assert [segment["2"] + segment["4"] for segment in new.segments("ERR")] == ["OBX^1^5^1W", "OBX^2^5^1W"]
+    assert old.repetitions("ERR-1") == 2
+
+
+def asked(accept: str, application: str) -> hl7v2.Message:
+    return hl7v2.parse(f"MSH|^~\\&|A|B|C|D|2026||ADT^A01|C1|P|2.5.1|||{accept}|{application}\r".encode())
+
+
+@pytest.mark.parametrize(
+    ("accept", "application", "given"),
+    [
+        ("", "", (("AA",), ("AE",), ("AR",))),
+        ("AL", "AL", (("CA", "AA"), ("CE",), ("CR",))),
+        ("AL", "NE", (("CA",), ("CE",), ("CR",))),
+        ("NE", "AL", (("AA",), ("AE",), ("AR",))),
+        ("AL", "", (("CA",), ("CE",), ("CR",))),
+        ("", "AL", (("AA",), ("AE",), ("AR",))),
+        ("ER", "SU", (("AA",), ("CE",), ("CR",))),
+        ("SU", "ER", (("CA",), ("AE",), ("AR",))),
+        ("NE", "NE", ((), (), ())),
+        (" al ", "ne", (("CA",), ("CE",), ("CR",))),
+        ("ALWAYS", '""', (("CA",), ("CE",), ("CR",))),
+    ],
+)
+def test_which_acknowledgments_are_wanted(accept: str, application: str, given: tuple[tuple[str, ...], ...]) -> None:
+    message = asked(accept, application)
+    assert mode_of(message) is (Mode.ENHANCED if accept or application else Mode.ORIGINAL)
+    assert tuple(codes_wanted(message, code) for code in ("AA", "AE", "AR")) == given
+    with pytest.raises(ValueError, match="not an application acknowledgment code"):
+        codes_wanted(message, "CA")
+
+
+@pytest.mark.parametrize("code", ["CA", "CE", "CR"])
+def test_accept_acknowledgments_are_written_like_the_others(code: str) -> None:
+    reply = answer(asked("AL", "AL"), code)
+    assert (reply["MSA-1"], reply["MSA-2"], reply["MSH-15"], reply["MSH-16"]) == (code, "C1", "", "")
+
+
+def test_the_senders_delimiters_are_kept() -> None:
+    message = hl7v2.parse(b"MSH$*%?@$A*1$B$C*2$D$2026$$ADT*A01$X$P$2.3.1\rPID$1\r")
+    reply = answer(message, "AE", hl7v2.Finding("PID-3", "101", "error", "one $ or more", "", ""))
+    assert bytes(reply).startswith(b"MSH$*%?@$C*2$D$A*1$B$20260301093000+0000$$ACK*A01*ACK$OURS1$P$2.3.1\r")
+    assert (reply["MSA-3"], reply["ERR-1"]) == ("one $ or more", "PID*1*3*101@Required field missing@HL70357")

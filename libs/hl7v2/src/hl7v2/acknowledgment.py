@@ -222,7 +222,12 @@ def _joined(parts: list[str], mark: str) -> str:
 
 
 def _raw(message: Message, path: str) -> str:
-    return message.field(path).raw
+    """A field as the sender writes it; a line feed in it would end the segment of the reply, and is escaped."""
+    raw = message.field(path).raw
+    if raw.isprintable():
+        return raw
+    mark = message.delimiters.escape
+    return "".join(one if ord(one) >= 0x20 else f"{mark}X{ord(one):02X}{mark}" if mark else " " for one in raw)
 
 
 def _written(text: str, marks: Delimiters) -> str:

@@ -55,7 +55,9 @@ _SINGLE_BYTE: Final = frozenset(
 )
 # Codecs in which every byte below 0x80 is the ASCII character, also inside a multi-byte character: such a message
 # can be taken apart as bytes. In cp949 it may be a letter, which no delimiter is. All others are taken apart as text.
-_ASCII_TRANSPARENT: Final = _SINGLE_BYTE | {"utf-8", "euc_kr", "cp949", "euc_jp"}
+_ASCII_TRANSPARENT: Final = _SINGLE_BYTE | {"utf-8", "euc_kr", "cp949", "euc_jp", "euc_tw"}
+_OURS: Final = "euc_tw"
+"""Python has no codec of this name: `hl7v2.cns11643` makes one when it is asked for."""
 _ISO_2022: Final = "iso2022_jp_ext"
 _UNICODE_WIDE: Final = ("utf-16", "utf-32")
 # What Windows sends under the name of an ISO set: letters at the same places, quotation marks and dashes (in 8859/2
@@ -82,7 +84,17 @@ CONTRADICTED: Final = "charset-contradicted"
 
 def codec_of(value: str) -> str | None:
     """The codec of an MSH-18 value, None when it is unknown."""
-    return _CODECS.get("".join(character for character in value.upper() if character.isalnum()))
+    codec = _CODECS.get("".join(character for character in value.upper() if character.isalnum()))
+    if codec == _OURS:
+        _register()
+    return codec
+
+
+@lru_cache(maxsize=1)
+def _register() -> None:
+    from hl7v2.cns11643 import register
+
+    register()
 
 
 def transparent(codec: str) -> bool:

@@ -23,6 +23,7 @@ import binascii
 from collections.abc import Sequence
 from typing import Any, Final
 
+from hl7v2.charset import codec_of
 from hl7v2.escape import Delimiters, escape, unescape
 from hl7v2.message import NULL, Message
 from hl7v2.parser import ParseError, delimiters_of, parse
@@ -132,19 +133,27 @@ def _segment_bytes(document: Any, where: str, codec: str, marks: Delimiters) -> 
     if "base64" in document:
         return _bytes(document["base64"], f"{where}.base64") + _in_codec(end, f"{where}.end", codec)
     name, fields = document.get("name"), document.get("fields")
-    if not isinstance(name, str) or any(one in name for one in (marks.field, "\r", "\n")):
+    if not isinstance(name, str) or any(one in name for one in (marks.field, "\r")):
         raise JsonFormError(f"{where}.name", "the name of a segment")
     if not isinstance(fields, list):
         raise JsonFormError(f"{where}.fields", "a list")
     written = [name]
-    for number, field in enumerate(fields):
-        declares = name in HEADER_NAMES and number < 2
-        if declares and field != (marks.field, marks.encoding_characters)[number]:
-            raise JsonFormError(f"{where}.fields[{number}]", "what `delimiters` says")
-        if declares and number == 0:
-            continue
-        written.append(field if declares else _field_text(field, f"{where}.fields[{number}]", marks))
+    declaring = fields[:2] if name in HEADER_NAMES else []
+    if declaring:
+        written += _declaring(declaring, where, marks)
+    for number in range(len(declaring), len(fields)):
+        written.append(_field_text(fields[number], f"{where}.fields[{number}]", marks))
     return _in_codec(marks.field.join(written) + end, where, codec)
+
+
+def _declaring(fields: list[Any], where: str, marks: Delimiters) -> list[str]:
+    """Field 2 of a header as it stands; field 1 is the separator, which is between all of them."""
+    if fields[0] != marks.field:
+        raise JsonFormError(f"{where}.fields[0]", "the first of `delimiters`")
+    for field in fields[1:]:
+        if not isinstance(field, str) or marks.field in field or "\r" in field:
+            raise JsonFormError(f"{where}.fields[1]", "the other delimiters")
+    return fields[1:]
 
 
 def _field_text(field: Any, where: str, marks: Delimiters) -> str:
@@ -191,6 +200,7 @@ def _delimiters(text: Any) -> Delimiters:
 def _codec(name: Any) -> str:
     if not isinstance(name, str) or len(name) > _CODEC_CHARACTERS_MAX:
         raise JsonFormError("charset", "the name of a Python codec")
+    codec_of(name)  # makes a codec known that Python has not
     try:
         if "".encode(name) == b"":
             return name

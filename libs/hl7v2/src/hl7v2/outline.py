@@ -26,7 +26,7 @@ def outline(message: Message) -> Iterator[str]:
     """The lines of all segments."""
     for segment in message:
         yield printable(segment.key)
-        yield from (f"  {path:<18} {_shown(text)}" for path, text in _values(segment, message))
+        yield from (f"  {printable(path):<18} {_shown(text)}" for path, text in _values(segment, message))
 
 
 def _values(segment: Segment, message: Message) -> Iterator[tuple[str, str]]:
