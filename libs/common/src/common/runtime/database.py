@@ -92,10 +92,12 @@ class Database:
     async def open(self) -> None:
         """Connect and migrate; raises SuiteError `database.unavailable` or `database.migration-failed`."""
         with _gone_is_unavailable():
-            if self.dialect == "sqlite":
-                await self._open_sqlite()
-            else:
-                await self._open_postgresql()
+            try:
+                # To its end also when the start is given up: a connection that is being made would be left open.
+                await _to_its_end(self._open_sqlite() if self.dialect == "sqlite" else self._open_postgresql())
+            except asyncio.CancelledError:
+                await self.close()
+                raise
 
     async def close(self) -> None:
         """Close every connection."""
