@@ -15,6 +15,7 @@ from fastapi import APIRouter
 from sqlalchemy import MetaData
 
 from common.models.errors import SuiteError
+from common.runtime.database import Database
 from common.runtime.host import Build, Host, claim_port
 from common.runtime.module import Module
 from common.runtime.runtime import Runtime, prepare_data
@@ -56,11 +57,14 @@ class Diary:
         stop: Exception | None = None,
         ready: Callable[[], Awaitable[list[str]]] | None = None,
         database: bool = False,
+        absent: Path | None = None,
     ) -> Build:
         def build(runtime: Runtime) -> Module:
             given: dict[str, Any] = {"ready": ready} if ready is not None else {}
             if database:
                 given["database"] = runtime.database(name, MetaData(), None)
+            if absent is not None:  # the host does not know of it, so it is never opened
+                given["database"] = Database(f"sqlite:///{absent}", name, MetaData(), None)
             return Module(name, f"/{name}", APIRouter(), [], lifespan=self.lifespan(name, start, stop), **given)
 
         return build
@@ -82,9 +86,7 @@ async def test_lifespans_are_entered_in_order_and_left_in_reverse(tmp_path: Path
     host = host_of(tmp_path, *(diary.module(name) for name in ("one", "two", "three")))
     assert diary.entries == []
     async with host.running():
-        assert host.started
         assert diary.entries == ["one starts", "two starts", "three starts"]
-    assert not host.started
     assert diary.entries[3:] == ["three stops", "two stops", "one stops"]
     assert await gone(host.runtime.bus.ping) == "bus.unavailable"
 
@@ -164,13 +166,23 @@ async def test_readiness_follows_the_state_of_each_module(tmp_path: Path) -> Non
         reasons[:] = ["raise"]
         assert await readiness(host, "/readyz") == (503, {"one": "ready", "two": ["service.unavailable"]})
         reasons.clear()
-        await host.runtime.databases[0].close()
+    assert (await readiness(host, "/readyz"))[0] == 503
+
+
+async def test_a_module_without_its_database_is_not_ready_and_the_others_are(tmp_path: Path) -> None:
+    diary = Diary()
+    host = host_of(tmp_path, diary.module("one", absent=tmp_path), diary.module("two", database=True))
+    async with host.running():
         assert await readiness(host, "/one/readyz") == (503, {"one": ["database.unavailable"]})
         assert await readiness(host, "/two/readyz") == (200, {"two": "ready"})
+
+
+async def test_without_the_bus_no_module_is_ready(tmp_path: Path) -> None:
+    diary = Diary()
+    host = host_of(tmp_path, diary.module("one"), diary.module("two"))
+    async with host.running():
         await host.runtime.bus.stop()
-        status, modules = await readiness(host, "/readyz")
-        assert (status, modules["two"]) == (503, ["bus.unavailable"])
-    assert (await readiness(host, "/readyz"))[0] == 503
+        assert await readiness(host, "/readyz") == (503, {"one": ["bus.unavailable"], "two": ["bus.unavailable"]})
 
 
 def test_a_claimed_port_belongs_to_one_only() -> None:
