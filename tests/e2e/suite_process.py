@@ -26,7 +26,7 @@ PREFIXES = {
     "alerts": "alerts",
     "simulator": "simulator",
 }
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 T = TypeVar("T")
 
