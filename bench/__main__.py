@@ -24,16 +24,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from e2e.journey import PATIENTS, wait_for_patients
 from e2e.suite_process import Suite, embedded_suite
 
+from bench.hl7_throughput import hl7_throughput
+from bench.hl7_validation import figures as validation_figures
+from bench.report import figure
+
 IDLE_S = 20.0
 READS = 2_000
 FLOOR_PATH = "/livez"
 READ_PATH = "/auth/v1/integrations"
-
-
-def figure(name: str, value: float, unit: str, how: str, *, goal: float | None = None) -> dict[str, object]:
-    """One line; a goal is an upper bound."""
-    met = None if goal is None else value <= goal
-    return {"figure": name, "value": round(value, 3), "unit": unit, "goal": goal, "met": met, "how": how}
 
 
 def latencies_ms(client: httpx.Client, url: str, count: int) -> list[float]:
@@ -105,7 +103,17 @@ def memory_and_reads(folder: Path) -> Iterator[dict[str, object]]:
         )
 
 
-FIGURES = {"start-up": start_up, "memory-and-reads": memory_and_reads}
+def hl7_validation(_: Path) -> Iterator[dict[str, object]]:
+    """Validation beside splitting the bytes, and beside hl7apy where it is installed."""
+    yield from validation_figures()
+
+
+FIGURES = {
+    "start-up": start_up,
+    "memory-and-reads": memory_and_reads,
+    "hl7-throughput": hl7_throughput,
+    "hl7-validation": hl7_validation,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.models.clock import FixedClock
 from common.models.errors import SuiteError
-from common.models.events import Event
+from common.models.events import EVENT_BYTES_MAX, Event
 from common.runtime.bus import Bus, Delivery, partition_of
 from common.runtime.bus_sqlite import SqliteBus
 from common.runtime.database import Database
@@ -416,7 +416,19 @@ class TestBus:
         reports = [record for record in caplog.records if record.getMessage() == "unreadable record skipped"]
         assert {(vars(report)["topic"], vars(report)["partition"]) for report in reports} == {(CREDENTIAL, partition)}
         assert len(reports) == 6
+        assert bus.unreadable == {CREDENTIAL: 6}
         await wait_until_lag(bus, "g", 0)
+
+    async def test_an_event_that_is_too_large_is_refused_and_the_others_with_it(self, bus: Bus) -> None:
+        begin = SystemClock().now() - timedelta(seconds=1)
+        large = new_event(2, data={"credential": "x" * EVENT_BYTES_MAX})
+        with pytest.raises(SuiteError) as raised:
+            await bus.publish([new_event(1), large, new_event(3)])
+        assert (raised.value.code, raised.value.transient) == ("bus.event-too-large", False)
+        assert "xxx" not in str(raised.value)
+        fits = new_event(4, data={"credential": "x" * (EVENT_BYTES_MAX - 30)})
+        await bus.publish([fits])
+        assert [number_of(each) async for each in bus.history(CREDENTIAL, begin)] == [4]
 
     async def test_the_lag_is_what_a_group_has_not_handled(self, bus: Bus) -> None:
         assert await bus.lag([CREDENTIAL, MEASURED], "g") == 0
@@ -507,6 +519,13 @@ async def wait_until_published(bus: Bus, topic: str, count: int) -> None:
             await asyncio.sleep(0.02)
 
 
+async def publish_until_refused(bus: Bus, event: Event) -> None:
+    """A broker goes by a changed setting a moment later."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            await bus.publish([event])
+
+
 class TestKafka:
     """What only a broker can do: go away, and hold topics that somebody else made."""
 
@@ -590,9 +609,28 @@ class TestKafka:
         self, kafka_bootstrap: str, topic_prefix: str
     ) -> None:
         bus = make_bus({"bootstrap": kafka_bootstrap, "prefix": topic_prefix}, replication_factor=9)
-        with pytest.raises(SuiteError, match="InvalidReplicationFactor") as raised:
+        with pytest.raises(SuiteError, match="PS_BUS_REPLICATION_FACTOR=9") as raised:
             await bus.start()
-        assert raised.value.code == "bus.unavailable"
+        assert raised.value.code == "start.bad-setting"
+
+    async def test_a_topic_that_takes_less_than_an_event_is_refused_and_named_later(
+        self, kafka_bootstrap: str, topic_prefix: str
+    ) -> None:
+        place = {"bootstrap": kafka_bootstrap, "prefix": topic_prefix}
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+        async with started(make_bus(place)) as bus:
+            await admin.start()
+            small = ConfigResource(
+                ConfigResourceType.TOPIC, topic_prefix + CREDENTIAL, configs={"max.message.bytes": "1000"}
+            )
+            await admin.alter_configs([small])
+            await admin.close()
+            with pytest.raises(SuiteError, match=r"max\.message\.bytes"):
+                await publish_until_refused(bus, new_event(1, data={"credential": "x" * 5000}))
+            other = make_bus(place)
+            with pytest.raises(SuiteError, match=r"max\.message\.bytes=1000") as raised:
+                await other.start()
+            assert raised.value.code == "bus.topic-mismatch"
 
 
 class TestSqlite:

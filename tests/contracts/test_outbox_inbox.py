@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.models.clock import FixedClock, SequenceIds
 from common.models.errors import SuiteError
-from common.models.events import Event
+from common.models.events import EVENT_BYTES_MAX, Event
 from common.runtime import inbox, outbox
 from common.runtime.bus_sqlite import SqliteBus
 from common.runtime.database import Database
@@ -72,6 +72,13 @@ async def wait_until_marked(database: Database, relay: Relay) -> None:
 
 
 class TestOutbox:
+    async def test_an_event_that_no_bus_takes_fails_its_transaction(self, database: Database) -> None:
+        large = replace(new_event(1), data={"credential": "x" * EVENT_BYTES_MAX})
+        with pytest.raises(SuiteError, match=r"bus\.event-too-large") as raised:
+            await add(database, new_event(2), large)
+        assert not raised.value.transient
+        assert await count(database, OUTBOX) == 0
+
     async def test_what_is_committed_is_published_in_order_of_the_key(self, database: Database) -> None:
         bus = RecordedBus()
         async with relaying(database, bus) as relay:

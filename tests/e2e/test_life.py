@@ -105,7 +105,7 @@ def test_kill_9_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -
                 if cursor is None:
                     return found
 
-        assert acknowledged <= stored()
+        eventually(lambda: acknowledged <= stored(), within_s=20)
         last = max(acknowledged)
         eventually(lambda: f"Family{last}" in newest_name(suite, number), within_s=20)
 

@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -141,15 +143,18 @@ Inner = tuple[list[str], dict[str, str], Path]
 
 
 @pytest.fixture
-def inner(tmp_path: Path) -> Inner:
+def inner() -> Iterator[Inner]:
+    # Not tmp_path: pytest closes what is above it to other users, again and again, and PostgreSQL does not run as root.
+    with tempfile.TemporaryDirectory(prefix="ps-inner-") as directory:
+        Path(directory).chmod(0o755)
+        yield _inner(Path(directory))
+
+
+def _inner(tmp_path: Path) -> Inner:
     (tmp_path / "conftest.py").write_text((ROOT / "conftest.py").read_text("utf-8"), encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PS_", "PYTEST_"))}
     environment |= {"PYTHONPATH": str(ROOT / "tests"), "TMPDIR": str(tmp_path / "tmp"), "DOCKER_HOST": "tcp://none"}
     (tmp_path / "tmp").mkdir(mode=0o755)
-    # The outer run's base temp is closed to other users, and PostgreSQL does not run as root.
-    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent, tmp_path.parent.parent.parent):
-        if parent.owner() == psutil.Process().username() and str(parent) != "/tmp":
-            parent.chmod(parent.stat().st_mode | 0o011)
     command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", str(tmp_path)]
     return command, environment, tmp_path
 

@@ -194,3 +194,12 @@ def test_epic_codes_are_found_in_any_site_s_system(row) -> None:
     other_site = "urn:oid:1.2.840.114350.1.13.999.2.7.2.657369"
     assert epic.code_of(Issue("fatal", "x", ((other_site, row.code),))) is row
     assert epic.code_of(Issue("fatal", "x", (("http://elsewhere.example", row.code),))) is None
+
+
+@pytest.mark.parametrize("word", ["Kanarienvogel", "kanarienvogel", "MRN77120455", "Alma Rivera"])
+def test_an_error_that_is_no_registered_code_is_not_repeated(word: str) -> None:
+    body = json.dumps({"error": word, "error_description": word}).encode()
+    found = signature_of(Vendor.FHIR, Surface.TOKEN, 400, {"content-type": "application/json"}, body, now=NOW)
+    assert found is not None
+    assert found.evidence.get("oauth_error", "") in {"", "not registered"}
+    assert word.strip() not in str(found.evidence)

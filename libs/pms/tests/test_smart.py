@@ -74,3 +74,10 @@ def test_any_other_body_is_no_token(body: bytes) -> None:
 def test_a_token_is_not_printed() -> None:
     token = smart.parse_token_response(b'{"access_token":"secret-token","refresh_token":"secret-refresh"}')
     assert "secret" not in repr(token)
+
+
+def test_of_the_scopes_granted_only_scopes_are_shown() -> None:
+    scopes = "system/Patient.read system/Patient.rs?category=lab patient/*.* openid launch/patient vendor.special"
+    words = "Rivera, Alma born 1980-02-14 MRN77120455 system/Rivera system/Patient.Alma"
+    assert smart.scope_shown(f"{words} {scopes} {words}".split(), ["vendor.special"]) == scopes
+    assert smart.scope_shown([], ["system/Patient.read"]) == ""

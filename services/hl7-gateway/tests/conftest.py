@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import ipaddress
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -34,13 +41,14 @@ from common.runtime.keyring import StaticKeyRing
 from common.runtime.runtime import Runtime
 from common.runtime.system import SystemClock, SystemIds
 from common.testing import TENANT, make_test_runtime, running
-from hl7_gateway.adapters.memory_store import MemoryStore
+from hl7_gateway.adapters.memory_intake import MemoryIntake
 from hl7_gateway.adapters.mllp_listener import ListenerLimits, MllpListener
 from hl7_gateway.core.connection import Limits
 from hl7_gateway.core.senders import SenderTable, sender_table
 from hl7_gateway.module import build
 from hl7_gateway.use_cases.commit_messages import Committer
 from hl7_gateway.use_cases.receive_message import ReceiveMessage
+from hl7v2 import mllp
 
 INTEGRATION_ID = type_id("int", uuid7(1_700_000_000_000, 1))
 SYSTEM = "urn:oid:1.2.3"
@@ -150,9 +158,16 @@ class FakeJournal:
 
     def __init__(self) -> None:
         self.exchanges: list[Any] = []
+        self.answers: dict[str, Any] = {}
 
-    def begin(self, _: Any) -> Any:
+    def begin(self, _: Any, __: Any) -> Any:
         return SimpleNamespace(traceparent="")
+
+    def answered(self, message_id: str, how: Any) -> None:
+        self.answers[message_id] = how
+
+    def answer_of(self, message_id: str) -> Any:
+        return self.answers.pop(message_id, None)
 
     def end(self, _: Any, exchange: Any) -> None:
         self.exchanges.append(exchange)
@@ -251,7 +266,7 @@ def running_gateway() -> Running:
     @asynccontextmanager
     async def on_a_fake(store: Any = None, *, integrations: Any = None, **limits: Any) -> AsyncIterator[Gateway]:
         known = [_integration()] if integrations is None else integrations
-        gateway = Gateway(store or MemoryStore(), FakeSenders(*known), limits)
+        gateway = Gateway(store or MemoryIntake(), FakeSenders(*known), limits)
         committing = asyncio.create_task(gateway.committer.run())
         await gateway.listener.start()
         try:
@@ -277,8 +292,8 @@ def message() -> Callable[..., bytes]:
 
 
 @pytest.fixture
-def memory_store() -> MemoryStore:
-    return MemoryStore()
+def memory_intake() -> MemoryIntake:
+    return MemoryIntake()
 
 
 @pytest.fixture
@@ -310,3 +325,139 @@ def connect() -> Callable[[int], Any]:
         return Client(*await asyncio.open_connection("127.0.0.1", port))
 
     return connected
+
+
+class Authority:
+    """A certificate authority for tests; `issue` gives (certificate, private key) in PEM."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test Authority")])
+        signed = self._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, None), critical=True)
+        self.pem = signed.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+    def issue(self, name: str = "127.0.0.1") -> tuple[str, str]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        names: list[Any] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        signed = self._builder(subject, key).add_extension(x509.SubjectAlternativeName(names), critical=False)
+        certificate = signed.sign(self._key, hashes.SHA256())
+        plain = serialization.NoEncryption()
+        return (
+            certificate.public_bytes(serialization.Encoding.PEM).decode(),
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain).decode(),
+        )
+
+    def _builder(self, subject: x509.Name, key: Any) -> x509.CertificateBuilder:
+        today = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(today - timedelta(days=1))
+            .not_valid_after(today + timedelta(days=30))
+        )
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _acknowledgment(code: str, control_id: str) -> bytes:
+    return mllp.encode(f"MSH|^~\\&|EPIC|CLINIC|PS|HERE|20260301||ACK|x|P|2.5.1\rMSA|{code}|{control_id}\r".encode())
+
+
+async def _accept(visit: Visit, control_id: str) -> None:
+    visit.answer("AA", control_id)
+
+
+class Visit:
+    """One connection to a receiver."""
+
+    def __init__(self, receiver: Receiver, writer: asyncio.StreamWriter) -> None:
+        self.receiver = receiver
+        self.writer = writer
+
+    def acknowledgment(self, code: str, control_id: str) -> bytes:
+        return _acknowledgment(code, control_id)
+
+    def answer(self, code: str, control_id: str) -> None:
+        self.writer.write(_acknowledgment(code, control_id))
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def abort(self) -> None:
+        self.writer.transport.abort()
+
+
+class Receiver:
+    """An MLLP server; each message is met by the next behaviour, the last of which stays."""
+
+    def __init__(self, *behaviours: Any, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+        self.behaviours = list(behaviours) or [_accept]
+        self.tls = tls
+        self.seen: list[str] = []
+        self.visits = 0
+        self.port = port
+        self.bodies: list[bytes] = []
+        self.open: set[Visit] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._visited, "127.0.0.1", self.port, ssl=self.tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def wait_stopped(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for visit in list(self.open):
+            visit.abort()
+        async with asyncio.timeout(WAIT_S):
+            while self.open:  # noqa: ASYNC110 - the handlers end by themselves, with a bound
+                await asyncio.sleep(0.005)
+
+    async def _visited(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visit, decoder = Visit(self, writer), mllp.Decoder()
+        self.visits += 1
+        self.open.add(visit)
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                for event in decoder.receive_data(data):
+                    if not isinstance(event, mllp.Frame):
+                        return self._gone(visit)
+                    control_id = event.body.split(b"|")[9].decode()
+                    self.seen.append(control_id)
+                    self.bodies.append(event.body)
+                    behave = self.behaviours.pop(0) if len(self.behaviours) > 1 else self.behaviours[0]
+                    await behave(visit, control_id)
+        return self._gone(visit)
+
+    def _gone(self, visit: Visit) -> None:
+        visit.abort()
+        self.open.discard(visit)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Callable[..., Awaitable[Receiver]]]:
+    started: list[Receiver] = []
+
+    async def start(*behaviours: Any, **how: Any) -> Receiver:
+        made = Receiver(*behaviours, **how)
+        await made.start()
+        started.append(made)
+        return made
+
+    yield start
+    for one in started:
+        await one.wait_stopped()

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import uvloop
 
-from common.runtime.host import Host
+from common.runtime.host import Host, settle_heap
 from common.testing import make_test_runtime
 from conftest import announce, peer, wait_for_the_integration
 from hl7_gateway.module import build
@@ -31,6 +31,7 @@ async def run(data: Path) -> None:
     async with Host(runtime, [module]).running():
         await announce(runtime)
         await wait_for_the_integration(runtime)
+        settle_heap()
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await stop.wait()

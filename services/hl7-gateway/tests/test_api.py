@@ -122,6 +122,7 @@ async def test_too_many_or_strange_ids_are_refused(suite: Any) -> None:
 
 async def test_the_trace_begins_with_the_message_and_is_carried_on(suite: Any, connect: Any, message: Message) -> None:
     await _received(suite, connect, message("tr-1"))
+    assert (await _search(suite))["complete"]
     (span,) = [span for span in suite.spans.get_finished_spans() if span.name == "hl7.receive"]
     trace_id = mllp_trace_id("EPIC", "CLINIC", "20260301093000", "tr-1")
     assert f"{span.context.trace_id:032x}" == trace_id

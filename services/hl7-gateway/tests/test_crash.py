@@ -65,6 +65,15 @@ async def _feed(client: Any, name: str, message: Callable[..., bytes], ledger: L
                 ledger.note(code, control_id)
 
 
+async def wait_until_catalogued(data: Path) -> None:
+    """Until everything that was stored can be found."""
+    behind = "SELECT (SELECT max(sequence) FROM body) - (SELECT sequence FROM progress WHERE name = 'catalogued')"
+    with contextlib.closing(sqlite3.connect(data / "hl7-intake.sqlite3")) as database:
+        async with asyncio.timeout(WAIT_S):
+            while database.execute(behind).fetchone()[0] != 0:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.05)
+
+
 def _stored(data: Path) -> list[str]:
     with contextlib.closing(sqlite3.connect(data / "hl7-gateway.sqlite3")) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -105,6 +114,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, connect: 
         assert await client.code() == ("AA", control_id)
     client.close()
     await client.writer.wait_closed()
+    await wait_until_catalogued(tmp_path)
     process.terminate()
     async with asyncio.timeout(WAIT_S):
         assert await process.wait() == 0

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from hl7.mllp import open_hl7_connection
 
+import hl7v2
 from common.models.errors import SuiteError
+from common.runtime.keyring import StaticKeyRing
 from common.testing import OTHER_TENANT
-from hl7_gateway.adapters.memory_store import MemoryStore
-from hl7_gateway.core.message import NewMessage, Receipt
+from hl7_gateway.adapters.memory_intake import MemoryIntake
+from hl7_gateway.core.message import Receipt, TakenMessage
 from hl7_gateway.core.senders import sender_table
 
 Message = Callable[..., bytes]
@@ -25,7 +27,13 @@ async def wait_until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-class GatedStore(MemoryStore):
+async def control_id(stored: TakenMessage) -> str:
+    """MSH-10 of what was stored."""
+    keys = await StaticKeyRing().tenant(stored.tenant)
+    return hl7v2.parse(keys.open(stored.sealed_body, record=stored.id, field="body")).control_id
+
+
+class GatedStore(MemoryIntake):
     """Saves only while the gate is open."""
 
     def __init__(self) -> None:
@@ -33,10 +41,10 @@ class GatedStore(MemoryStore):
         self.gate = asyncio.Event()
         self.entered = asyncio.Event()
 
-    async def save(self, messages: Sequence[NewMessage]) -> Mapping[str, Receipt]:
+    async def save_now(self, messages: Sequence[TakenMessage]) -> Mapping[str, Receipt]:
         self.entered.set()
         await self.gate.wait()
-        return await super().save(messages)
+        return await super().save_now(messages)
 
 
 async def test_a_message_is_stored_and_then_acknowledged(running_gateway: Any, message: Message) -> None:
@@ -46,15 +54,15 @@ async def test_a_message_is_stored_and_then_acknowledged(running_gateway: Any, m
         await client.send(message("a-1"))
         async with asyncio.timeout(WAIT_S):
             await store.entered.wait()
-        assert gateway.journal.exchanges == []
+        assert gateway.journal.answers == {}
         store.gate.set()
         answer = await client.answer()
         assert b"MSA|AA|a-1" in answer
         (stored,) = store.messages.values()
-        assert (stored.header.control_id, stored.acknowledgment_code) == ("a-1", "AA")
+        assert stored.state == "received"
         assert b"TEST^SYNTHETIC" not in stored.sealed_body
-        (exchange,) = gateway.journal.exchanges
-        assert (exchange.header.operation, exchange.codes, exchange.error_code) == ("ADT^A08", ("AA",), None)
+        how = gateway.journal.answer_of(stored.id)
+        assert (how.codes, how.response_bytes) == (("AA",), len(answer) + 3)
         client.close()
 
 
@@ -117,12 +125,12 @@ async def test_a_peer_that_went_away_disturbs_nobody(running_gateway: Any, messa
         await wait_until(lambda: len(gateway.listener.open) == 1)
         store.gate.set()
         assert await stays.code() == ("AA", "stays")
-        assert {row.header.control_id for row in store.messages.values()} == {"gone", "stays"}
+        assert {await control_id(row) for row in store.messages.values()} == {"gone", "stays"}
         stays.close()
 
 
 async def test_a_store_that_is_away_is_never_acknowledged_positively(running_gateway: Any, message: Message) -> None:
-    store = MemoryStore()
+    store = MemoryIntake()
     async with running_gateway(store) as gateway:
         client = await gateway.client()
         store.away = True
@@ -167,7 +175,7 @@ async def test_a_type_that_is_not_taken_is_rejected_and_kept(
         assert b"MSA|AR|t" in answer
         assert error in answer
         (stored,) = gateway.store.messages.values()
-        assert (stored.state, stored.findings) == ("rejected", ("hl7.type-unsupported",))
+        assert (stored.state, stored.rejection) == ("rejected", "hl7.type-unsupported")
         client.close()
 
 

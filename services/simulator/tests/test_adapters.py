@@ -5,12 +5,16 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from common.models.clock import FixedClock
 from common.models.errors import SuiteError
+from common.models.trace import mllp_trace_id
 from common.runtime.outbound import AddressPolicy
+from common.runtime.telemetry import Telemetry
 from common.testing import make_test_runtime
 from simulator.adapters.key_sets import CACHE_S, REFETCH_GAP_S, PublishedKeySets
 from simulator.adapters.mllp_sender import MllpSender
@@ -20,6 +24,11 @@ from simulator.core.hl7_feed import frame
 NOW = datetime(2026, 3, 4, tzinfo=UTC)
 LOOPBACK = AddressPolicy(["127.0.0.0/8"])
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture
+def telemetry(tmp_path: Path) -> Telemetry:
+    return make_test_runtime(tmp_path, "simulator").telemetry
 
 
 @asynccontextmanager
@@ -43,23 +52,23 @@ def replying(reply: bytes, seen: list[bytes], until: bytes) -> Serve:
     return serve
 
 
-async def test_a_message_is_framed_and_its_answer_read() -> None:
+async def test_a_message_is_framed_and_its_answer_read(telemetry: Telemetry) -> None:
     seen: list[bytes] = []
     async with listening(replying(frame(b"MSH|ack\r"), seen, b"\x1c\r")) as port:
-        answer = await MllpSender(LOOPBACK).send("127.0.0.1", port, b"MSH|x\r", timeout_s=5)
+        answer = await MllpSender(LOOPBACK, telemetry).send("127.0.0.1", port, b"MSH|x\r", timeout_s=5)
     assert seen == [b"\x0bMSH|x\r\x1c\r"]
     assert answer == b"MSH|ack\r"
 
 
 @pytest.mark.parametrize("reply", [b"", b"no frame", b"\x0bhalf a frame", b"no start\x1c\r"])
-async def test_an_answer_that_is_no_frame_is_named(reply: bytes) -> None:
+async def test_an_answer_that_is_no_frame_is_named(telemetry: Telemetry, reply: bytes) -> None:
     async with listening(replying(reply, [], b"\x1c\r")) as port:
         with pytest.raises(SuiteError) as caught:
-            await MllpSender(LOOPBACK).send("127.0.0.1", port, b"MSH|x\r", timeout_s=5)
+            await MllpSender(LOOPBACK, telemetry).send("127.0.0.1", port, b"MSH|x\r", timeout_s=5)
     assert caught.value.code == "peer.unreadable"
 
 
-async def test_a_silent_receiver_times_out() -> None:
+async def test_a_silent_receiver_times_out(telemetry: Telemetry) -> None:
     release = asyncio.Event()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -68,19 +77,19 @@ async def test_a_silent_receiver_times_out() -> None:
 
     async with listening(silent) as port:
         with pytest.raises(SuiteError) as caught:
-            await MllpSender(LOOPBACK).send("127.0.0.1", port, b"MSH|x\r", timeout_s=0.05)
+            await MllpSender(LOOPBACK, telemetry).send("127.0.0.1", port, b"MSH|x\r", timeout_s=0.05)
         release.set()
     assert caught.value.code == "peer.timeout"
 
 
-async def test_a_closed_port_and_a_forbidden_address_are_told_apart() -> None:
+async def test_a_closed_port_and_a_forbidden_address_are_told_apart(telemetry: Telemetry) -> None:
     async with listening(replying(b"", [], b"\r")) as port:
         pass
     with pytest.raises(SuiteError) as caught:
-        await MllpSender(LOOPBACK).send("127.0.0.1", port, b"MSH|x\r", timeout_s=5)
+        await MllpSender(LOOPBACK, telemetry).send("127.0.0.1", port, b"MSH|x\r", timeout_s=5)
     assert caught.value.code == "peer.connect"
     with pytest.raises(SuiteError) as caught:
-        await MllpSender(AddressPolicy(["10.0.0.0/8"])).send("127.0.0.1", port, b"MSH|x\r", timeout_s=5)
+        await MllpSender(AddressPolicy(["10.0.0.0/8"]), telemetry).send("127.0.0.1", port, b"MSH|x\r", timeout_s=5)
     assert caught.value.code == "peer.address-refused"
 
 
@@ -134,3 +143,15 @@ async def test_given_keys_need_no_address_and_forbidden_ones_are_not_read(tmp_pa
     assert await keys.keys(client(None, {"keys": []}), fresh=True) == {"keys": []}
     assert await keys.keys(client("http://127.0.0.1:9/jwks.json"), fresh=False) is None
     await keys.close()
+
+
+async def test_a_message_and_its_receiver_meet_in_one_trace(tmp_path: Path) -> None:
+    spans = InMemorySpanExporter()
+    telemetry = make_test_runtime(tmp_path, "simulator", span_exporter=spans).telemetry
+    message = b"MSH|^~\\&|EPIC^x|DEMO|PS|DEMO|20260301093000||ADT^A08^ADT_A01|M-1|P|2.5.1\r"
+    async with listening(replying(frame(b"MSH|ack\r"), [], b"\x1c\r")) as port:
+        with telemetry.tracer.start_as_current_span("asked") as asked:
+            await MllpSender(LOOPBACK, telemetry).send("127.0.0.1", port, message, timeout_s=5)
+    (sent,) = [span for span in spans.get_finished_spans() if span.name == "hl7.send"]
+    assert f"{sent.context.trace_id:032x}" == mllp_trace_id("EPIC", "DEMO", "20260301093000", "M-1")
+    assert [link.context.span_id for link in sent.links] == [asked.get_span_context().span_id]

@@ -56,7 +56,7 @@ async def start(options: argparse.Namespace) -> None:
     claimed = claim_port(settings.host, settings.port)
     try:
         port = claimed.getsockname()[1]
-        base_url = settings.public_url or f"http://{settings.host}:{port}"
+        base_url = settings.model_copy(update={"port": port}).base_url
         # A token's issuer must not change with the port, or a second start on another port would refuse the first
         # one's token.
         settings = settings.model_copy(
@@ -69,7 +69,7 @@ async def start(options: argparse.Namespace) -> None:
         host = compose(list(SERVICES.values()), settings, service="suite")
 
         async def ready() -> None:
-            await _welcome(host, options, base_url.rstrip("/"))
+            await _welcome(host, options, base_url)
 
         await serve(host, claimed, ready=ready)
     finally:

@@ -6,12 +6,15 @@ No part of a running suite imports this.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
 from joserfc import jwt
 from joserfc.jwk import ECKey
 from opentelemetry.sdk.trace.export import SpanExporter
@@ -21,10 +24,10 @@ from common.models.access import Role
 from common.models.clock import Clock, Ids
 from common.models.identifiers import type_id, uuid7
 from common.runtime.authentication import AUDIENCE, Authenticator
-from common.runtime.host import Build, Host
+from common.runtime.host import Build, Host, _Server, claim_port
 from common.runtime.keyring import KeyRing, StaticKeyRing
 from common.runtime.peers import Peers
-from common.runtime.runtime import Runtime, make_runtime
+from common.runtime.runtime import Runtime, fetch_document, make_runtime
 from common.runtime.settings import RuntimeSettings
 from common.runtime.system import SystemClock, SystemIds
 from common.runtime.telemetry import Telemetry
@@ -52,8 +55,10 @@ class TokenIssuer:
         }  # fmt: skip
         return jwt.encode({"alg": "ES256", "kid": "test"}, body, self.key, algorithms=["ES256"])
 
-    async def keys(self, _: str) -> Mapping[str, Any]:
-        """The key set, in the place of a fetch."""
+    async def keys(self, url: str) -> Mapping[str, Any]:
+        """The key set, in the place of a fetch; what another issuer publishes is fetched."""
+        if url:
+            return await fetch_document(url)
         return {"keys": [self.key.as_dict(private=False)]}
 
 
@@ -63,7 +68,7 @@ class TestPeers(Peers):
     __test__ = False
     issuer: TokenIssuer
 
-    async def _service_token(self, tenant: str) -> str:
+    async def _service_token(self, tenant: str, refused: str | None = None) -> str:
         return self.issuer.token(tenant, Role.SERVICE, subject="service:test")
 
 
@@ -116,6 +121,44 @@ class RunningSuite:
             base_url="http://suite.test",
             headers={"authorization": f"Bearer {bearer}"} if bearer else {},
         )
+
+
+@dataclass(frozen=True)
+class ServedSuite:
+    """Modules behind a real socket."""
+
+    host: Host
+    issuer: TokenIssuer
+    url: str
+
+    def client(self, *roles: Role | str, tenant: str = TENANT, token: str | None = None) -> httpx.AsyncClient:
+        """An HTTP client; without roles and token it sends no Authorization header."""
+        bearer = token or (self.issuer.token(tenant, *roles) if roles else None)
+        headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, trust_env=False)
+
+
+@asynccontextmanager
+async def serving(runtime: Runtime, *builds: Build, stop_timeout_s: int = 20) -> AsyncIterator[ServedSuite]:
+    """Build the modules on a test runtime and serve them on a free port, with the suite's own server."""
+    host = Host(runtime, [build(runtime) for build in builds])
+    peers = runtime.peers
+    assert isinstance(peers, TestPeers)
+    claimed = claim_port("127.0.0.1", 0)
+    async with host.running() as app:
+        claimed.listen()
+        server = _Server(
+            uvicorn.Config(
+                app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=stop_timeout_s
+            )
+        )
+        task = asyncio.create_task(server.serve(sockets=[claimed]), name="http")
+        try:
+            yield ServedSuite(host, peers.issuer, f"http://127.0.0.1:{claimed.getsockname()[1]}")
+        finally:
+            host.end_streams()
+            server.should_exit = True
+            await task
 
 
 @asynccontextmanager

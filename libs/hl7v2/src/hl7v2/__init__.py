@@ -5,6 +5,7 @@ message["PID-5[2].1"]            # decoded and unescaped text, "" when absent
 message.set("PID-5.1", "Núñez")  # touches that field only
 bytes(message)                   # unchanged messages come back byte for byte
 hl7v2.acknowledge(message, "AA", now=…, control_id=…)
+hl7v2.validate(message)          # findings against the standard, or with a site profile: compile_profile({…})
 
 What parses and reads is loaded at once; the rest (`acknowledge`, `mllp`, `validate`, …) when it is first asked for.
 """
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from hl7v2.batch import BatchFile, compose_batch, split_batch
     from hl7v2.deidentification import deidentify
     from hl7v2.json_form import JsonFormError, from_json
+    from hl7v2.profile import Profile, ProfileError, compile_profile
+    from hl7v2.validator import validate
 
 __all__ = [
     "BatchFile",
@@ -32,8 +35,11 @@ __all__ = [
     "JsonFormError",
     "Message",
     "ParseError",
+    "Profile",
+    "ProfileError",
     "Segment",
     "acknowledge",
+    "compile_profile",
     "compose_batch",
     "deidentify",
     "from_json",
@@ -41,6 +47,7 @@ __all__ = [
     "parse",
     "reject_unparsable",
     "split_batch",
+    "validate",
 ]
 
 
@@ -49,13 +56,17 @@ _IMPORTED_ON_USE: Final = {
     "BatchFile": "hl7v2.batch",
     "Finding": "hl7v2.acknowledgment",
     "JsonFormError": "hl7v2.json_form",
+    "Profile": "hl7v2.profile",
+    "ProfileError": "hl7v2.profile",
     "acknowledge": "hl7v2.acknowledgment",
+    "compile_profile": "hl7v2.profile",
     "compose_batch": "hl7v2.batch",
     "deidentify": "hl7v2.deidentification",
     "from_json": "hl7v2.json_form",
     "mllp": "hl7v2.mllp",
     "reject_unparsable": "hl7v2.acknowledgment",
     "split_batch": "hl7v2.batch",
+    "validate": "hl7v2.validator",
 }
 
 

@@ -45,6 +45,18 @@ class Signature:
     ambiguous: bool = False
 
 
+# RFC 6749 §5.2, and the IANA registry "OAuth Extensions Error" as far as a token endpoint or a resource may answer it.
+# Any other word is the peer's free text, and may hold anything.
+OAUTH_ERRORS: Final = frozenset({
+    "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
+    "invalid_scope", "access_denied", "server_error", "temporarily_unavailable", "invalid_token", "insufficient_scope",
+    "interaction_required", "login_required", "account_selection_required", "consent_required", "invalid_target",
+    "authorization_pending", "slow_down", "expired_token", "unsupported_token_type", "invalid_client_metadata",
+    "invalid_software_statement", "unapproved_software_statement", "invalid_dpop_proof", "use_dpop_nonce",
+    "insufficient_user_authentication",
+})  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """An answer, read once: what the rows look at."""
@@ -321,7 +333,7 @@ def signature_of(
         return None
     evidence: dict[str, str | int | float] = {"http_status": status, "body": reading.body.kind.value}
     if reading.oauth_error:
-        evidence["oauth_error"] = reading.oauth_error
+        evidence["oauth_error"] = reading.oauth_error if reading.oauth_error in OAUTH_ERRORS else "not registered"
     codes = sorted({code for issue in reading.body.issues for _, code in issue.codes if _is_code(code)})
     if codes:
         evidence["outcome_codes"] = ",".join(codes[:10])

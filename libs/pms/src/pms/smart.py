@@ -7,6 +7,7 @@ where the key is.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -85,6 +86,18 @@ class TokenResponse:
     def expires_at(self, received_at: datetime) -> datetime:
         """The end of its life, counted from when the request was sent or the answer came."""
         return received_at + timedelta(seconds=self.life_s)
+
+
+# SMART App Launch 2.2, "Scopes and Launch Context": resource scopes of both versions, words for identity and launch.
+_SCOPE: Final = re.compile(
+    r"(?:patient|user|system)/[A-Za-z*]{1,64}\.(?:read|write|\*|c?r?u?d?s?)(?:\?[\w.=&:|/-]{1,200})?"
+    r"|openid|profile|fhirUser|launch(?:/[a-z]{1,32})?|offline_access|online_access"
+)
+
+
+def scope_shown(granted: Sequence[str], asked: Sequence[str]) -> str:
+    """Granted scopes that may be shown and kept: what was asked for, and SMART's own. A server may write anything."""
+    return " ".join(word for word in granted if word in asked or _SCOPE.fullmatch(word))
 
 
 _CONTEXT: Final = ("patient", "encounter", "location", "appointment", "fhirUser", "need_patient_banner", "tenant")

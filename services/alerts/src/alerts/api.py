@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl
 
 from alerts.core.rules import RULES, rule_json
 from alerts.core.webhook import message
@@ -31,12 +31,21 @@ class RuleChange(BaseModel):
     threshold: float | None = Field(default=None, gt=0, le=1e9, description="in the rule's unit")
 
 
+def _without_credentials(url: HttpUrl) -> HttpUrl:
+    if url.username or url.password or url.fragment:
+        raise ValueError("a webhook's address holds no user, password or fragment; messages are signed instead")
+    return url
+
+
+WebhookUrl = Annotated[HttpUrl, AfterValidator(_without_credentials)]
+
+
 class NewWebhook(BaseModel):
     """Who is to be told."""
 
     model_config = ConfigDict(extra="forbid")
 
-    url: HttpUrl = Field(max_length=2000, description="where alert events are posted; inside the allowed networks")
+    url: WebhookUrl = Field(max_length=2000, description="where alert events are posted; inside the allowed networks")
     description: str = Field(default="", max_length=200)
 
 
@@ -45,7 +54,7 @@ class WebhookChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    url: HttpUrl | None = Field(default=None, max_length=2000)
+    url: WebhookUrl | None = Field(default=None, max_length=2000)
     description: str | None = Field(default=None, max_length=200)
     enabled: bool | None = None
 

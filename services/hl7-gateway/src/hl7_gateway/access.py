@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from common.models.access import READ_RECORDS, READ_STATE, SERVICES, Access, Role
+from common.models.access import CONFIGURE, OPERATE, READ_RECORDS, READ_STATE, SERVICES, Access, Role
+
+_CONNECTION: Final = "/connections/{connection_id}"
 
 ACCESS: Final = (
     Access("POST", "/messages:search", READ_RECORDS),
@@ -12,4 +14,24 @@ ACCESS: Final = (
     Access("GET", "/messages/{message_id}", READ_RECORDS | {Role.OPERATOR}),
     Access("POST", "/messages/{message_id}:read-body", frozenset({Role.PHI_REVIEWER})),
     Access("GET", "/listeners", READ_STATE),
+    Access("GET", "/unmatched-senders", READ_STATE),
+    Access("POST", "/validate", READ_STATE),
+    Access("POST", "/parse", READ_STATE),
+    Access("POST", "/acknowledge", READ_STATE),
+    Access("POST", "/connections", CONFIGURE),
+    Access("GET", "/connections", READ_STATE),
+    Access("GET", _CONNECTION, READ_STATE),
+    Access("GET", _CONNECTION + "/versions", READ_STATE),
+    Access("PUT", _CONNECTION, CONFIGURE),
+    Access("DELETE", _CONNECTION, CONFIGURE),
+    Access("POST", _CONNECTION + ":pause", OPERATE),
+    Access("POST", _CONNECTION + ":resume", OPERATE),
+    Access("POST", _CONNECTION + ":disable", CONFIGURE),
+    Access("POST", _CONNECTION + ":test", OPERATE),
+    Access("POST", _CONNECTION + ":retry-parked", OPERATE),
+    Access("POST", _CONNECTION + "/messages", CONFIGURE | SERVICES),
+    Access("POST", "/outbound:search", READ_RECORDS | OPERATE),
+    Access("GET", "/outbound/{message_id}", READ_RECORDS | OPERATE),
+    Access("POST", "/outbound/{message_id}:retry", OPERATE),
+    Access("POST", "/outbound/{message_id}:discard", OPERATE),
 )

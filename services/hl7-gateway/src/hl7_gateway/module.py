@@ -5,36 +5,161 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.runtime.background import background
+from common.runtime.database import Database
 from common.runtime.leases import Leases
 from common.runtime.module import Module
 from common.runtime.runtime import Runtime
 from common.runtime.settings import load
 from hl7_gateway.access import ACCESS
-from hl7_gateway.adapters.channels import DirectorySenders
+from hl7_gateway.adapters.channels import ConnectionSenders, DirectorySenders
+from hl7_gateway.adapters.connection_store import SqlConnectionStore
+from hl7_gateway.adapters.intake_tables import IntakeBase
 from hl7_gateway.adapters.journal import TelemetryJournal
 from hl7_gateway.adapters.message_store import SqlMessageStore
-from hl7_gateway.adapters.mllp_listener import ListenerLimits, MllpListener
+from hl7_gateway.adapters.mllp_listener import ListenerLimits, MllpListener, configured_listener
+from hl7_gateway.adapters.mllp_sender import MllpConnector, SocketTrial
+from hl7_gateway.adapters.outbound_journal import ExchangeDeliveryJournal
+from hl7_gateway.adapters.outbound_store import SqlOutboundStore
+from hl7_gateway.adapters.port_probe import SocketPortProbe
+from hl7_gateway.adapters.postgres_intake import PostgresIntake
+from hl7_gateway.adapters.sqlite_intake import SqliteIntake
 from hl7_gateway.adapters.tables import Base
-from hl7_gateway.api import router
+from hl7_gateway.adapters.tls_material import PemInspector
+from hl7_gateway.api import Sending, router
 from hl7_gateway.core.connection import Limits
+from hl7_gateway.core.connection_configuration import Connection, TlsMaterial
+from hl7_gateway.core.reception import DEFAULT, reception_of
+from hl7_gateway.core.unmatched import UnmatchedSenders
 from hl7_gateway.settings import Hl7GatewaySettings
+from hl7_gateway.use_cases.catalogue_messages import Cataloguer
 from hl7_gateway.use_cases.commit_messages import Committer
+from hl7_gateway.use_cases.configure_connection import ConfigureConnection
+from hl7_gateway.use_cases.deliver_messages import Destination
+from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
 from hl7_gateway.use_cases.forget_seen import forget_seen
+from hl7_gateway.use_cases.forget_settled import forget_settled
 from hl7_gateway.use_cases.receive_message import ReceiveMessage
+from hl7_gateway.use_cases.run_destinations import Destinations
+from hl7_gateway.use_cases.run_listeners import Listeners
+from hl7_gateway.use_cases.search_outbound import PatientKeys
+from hl7_gateway.use_cases.try_connection import TryConnection
+
+
+@dataclass(frozen=True, slots=True)
+class _Receiving:
+    """What takes messages in, catalogues them and shows them."""
+
+    intake: SqliteIntake | PostgresIntake
+    store: SqlMessageStore
+    committer: Committer
+    cataloguer: Cataloguer
+    listener: MllpListener
+    listeners: Listeners
+    journal: TelemetryJournal
+    unmatched: UnmatchedSenders
+
+    @asynccontextmanager
+    async def running(self, stop_timeout_s: float, committing: list[asyncio.Task[None]]) -> AsyncIterator[None]:
+        """Listen; the end answers what was read, and keeps what nobody hears of any more."""
+        await self.intake.open()
+        committing[:] = [asyncio.create_task(self.committer.run(), name="hl7-commits")]
+        try:
+            await self.listener.start()
+            self.journal.endpoint = f"mllp://{self.listener.host}:{self.listener.port}"
+            yield
+        finally:
+            await asyncio.gather(self.listener.stop(stop_timeout_s), self.listeners.stop())
+            self.committer.stop()
+            await asyncio.gather(*committing, return_exceptions=True)
+            await self.intake.close()
 
 
 def build(runtime: Runtime) -> Module:
     """The HL7 gateway on a runtime."""
     settings = load(Hl7GatewaySettings)
-    clock, ids = runtime.clock, runtime.ids
     database = runtime.database("hl7-gateway", Base.metadata, Path(__file__).parent / "migrations")
-    store = SqlMessageStore(database, runtime.keyring, clock, ids, runtime.source("hl7-gateway"))
-    committer = Committer(
-        store,
+    leases = Leases(database, runtime.clock, runtime.ids)
+    connections = SqlConnectionStore(database, runtime.keyring, runtime.clock)
+    receiving = _receiving(runtime, settings, database, connections)
+    outbound = SqlOutboundStore(
+        database,
+        leases,
         runtime.keyring,
+        runtime.clock,
+        runtime.ids,
+        runtime.source("hl7-gateway"),
+        runtime.replica,
+    )
+    destinations = _destinations(runtime, settings, connections, outbound, leases)
+    committing: list[asyncio.Task[None]] = []
+
+    async def forget() -> None:
+        """Prune what recognises old messages, on one replica."""
+        window_s = settings.duplicate_window_s
+        await leases.run_while_held("hl7.forget-seen", lambda: forget_seen(receiving.intake, window_s))
+
+    async def catalogue() -> None:
+        """Catalogue on one replica, so that messages are told of in order."""
+        if receiving.intake.exclusive:  # after a crash nobody waits for a lease to expire
+            await receiving.cataloguer.run()
+        await leases.run_while_held("hl7.catalogue", receiving.cataloguer.run)
+
+    async def forget_sent() -> None:
+        """Delete what was sent long ago, on one replica."""
+        kept_s = settings.outbound_kept_s
+        await leases.run_while_held("hl7.forget-sent", lambda: forget_settled(outbound, kept_s))
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with (
+            receiving.running(settings.stop_timeout_s, committing),
+            background("hl7-gateway", forget, catalogue, forget_sent, destinations.run, receiving.listeners.run),
+        ):
+            try:
+                yield
+            finally:
+                await destinations.stop()
+
+    async def ready() -> list[str]:
+        stopped = [] if receiving.listener.listening else ["listener.stopped"]
+        return [*stopped, *("committer.stopped" for task in committing if task.done())]
+
+    return Module(
+        name="hl7-gateway",
+        prefix="/hl7",
+        router=router(
+            receiving.store,
+            runtime.keyring,
+            runtime.directory.all,
+            [receiving.listener],
+            receiving.cataloguer,
+            _sending(runtime, connections, outbound, receiving),
+            receiving.listeners,
+            receiving.unmatched,
+            runtime.clock,
+            runtime.ids,
+        ),
+        access=ACCESS,
+        database=database,
+        lifespan=lifespan,
+        stream_topics=("ps.hl7.received.v1", "ps.hl7.rejected.v1", "ps.hl7.delivery.v1"),
+        ready=ready,
+    )
+
+
+def _receiving(
+    runtime: Runtime, settings: Hl7GatewaySettings, database: Database, connections: SqlConnectionStore
+) -> _Receiving:
+    clock, ids, keys = runtime.clock, runtime.ids, runtime.keyring
+    intake = _intake(runtime)
+    store = SqlMessageStore(database, intake, keys, clock, ids, runtime.source("hl7-gateway"))
+    committer = Committer(
+        intake,
+        keys,
         clock,
         batch_messages_max=settings.batch_messages_max,
         waiting_bytes_max=settings.waiting_bytes_max,
@@ -43,42 +168,106 @@ def build(runtime: Runtime) -> Module:
     journal = TelemetryJournal(
         runtime.telemetry, runtime.exchanges, f"mllp://{settings.listen_host}:{settings.listen_port}"
     )
-    receiver = ReceiveMessage(DirectorySenders(runtime.directory), committer, journal, clock, ids)
-    listener = MllpListener(settings.listen_host, settings.listen_port, receiver, clock, _limits(settings))
-    leases = Leases(database, clock, ids)
-    committing: list[asyncio.Task[None]] = []
+    senders, unmatched = DirectorySenders(runtime.directory), UnmatchedSenders()
+    receptions = {DEFAULT.connection_id: DEFAULT}
+    receiver = ReceiveMessage(senders, committer, journal, clock, ids, unmatched=unmatched)
 
-    async def forget() -> None:
-        """Prune what recognises old messages, on one replica."""
-        await leases.run_while_held("hl7.forget-seen", lambda: forget_seen(store, settings.duplicate_window_s))
+    async def make(connection: Connection, material: TlsMaterial) -> MllpListener:
+        reception = receptions[connection.id] = reception_of(connection)
+        own = ConnectionSenders(runtime.directory, connection)
+        receives = ReceiveMessage(own, committer, journal, clock, ids, reception=reception, unmatched=unmatched)
+        return configured_listener(connection, material, receives, clock, _limits(settings))
 
-    @asynccontextmanager
-    async def lifespan() -> AsyncIterator[None]:
-        committing[:] = [asyncio.create_task(committer.run(), name="hl7-commits")]
-        async with background("hl7-gateway", forget):
-            try:
-                await listener.start()
-                journal.endpoint = f"mllp://{listener.host}:{listener.port}"
-                yield
-            finally:
-                await listener.stop(settings.stop_timeout_s)
-                committer.stop()  # nobody hears of these any more, but what was read is kept
-                await asyncio.gather(*committing, return_exceptions=True)
-
-    async def ready() -> list[str]:
-        stopped = [] if listener.listening else ["listener.stopped"]
-        return [*stopped, *("committer.stopped" for task in committing if task.done())]
-
-    return Module(
-        name="hl7-gateway",
-        prefix="/hl7",
-        router=router(store, runtime.keyring, runtime.directory.all, [listener]),
-        access=ACCESS,
-        database=database,
-        lifespan=lifespan,
-        stream_topics=("ps.hl7.received.v1", "ps.hl7.rejected.v1"),
-        ready=ready,
+    cataloguer = Cataloguer(
+        intake,
+        store,
+        keys,
+        senders,
+        journal,
+        clock,
+        lambda: committer.loaded,
+        lambda connection_id: receptions.get(connection_id, DEFAULT),
     )
+    committer.stored = cataloguer.stored
+    listener = MllpListener(settings.listen_host, settings.listen_port, receiver, clock, _limits(settings))
+    listeners = Listeners(
+        lambda: connections.active("listener"), connections.material, make, stop_timeout_s=settings.stop_timeout_s
+    )
+    connections.changed.append(listeners.look)
+    return _Receiving(intake, store, committer, cataloguer, listener, listeners, journal, unmatched)
+
+
+def _sending(
+    runtime: Runtime, connections: SqlConnectionStore, outbound: SqlOutboundStore, receiving: _Receiving
+) -> Sending:
+    configure = ConfigureConnection(
+        connections,
+        PemInspector(),
+        SocketPortProbe(),
+        runtime.directory.get,
+        [receiving.listener],
+        runtime.clock,
+        runtime.ids,
+    )
+    return Sending(
+        connections,
+        configure,
+        outbound,
+        EnqueueMessages(outbound, runtime.keyring, runtime.directory.get, runtime.ids),
+        PatientKeys(runtime.keyring, runtime.directory.all),
+        TryConnection(
+            lambda connection, material: SocketTrial(runtime.outbound.policy, connection, material),
+            connections.material,
+            outbound.connected,
+            lambda: [receiving.listener, *receiving.listeners.open()],
+            SocketPortProbe(),
+            runtime.clock,
+            runtime.ids,
+        ),
+    )
+
+
+def _intake(runtime: Runtime) -> SqliteIntake | PostgresIntake:
+    migrations = Path(__file__).parent / "migrations" / "intake"
+    database = runtime.database("hl7-intake", IntakeBase.metadata, migrations)
+    if database.dialect == "sqlite":
+        return SqliteIntake(database.path, runtime.clock)
+    return PostgresIntake(database, runtime.clock)
+
+
+def _destinations(
+    runtime: Runtime,
+    settings: Hl7GatewaySettings,
+    connections: SqlConnectionStore,
+    outbound: SqlOutboundStore,
+    leases: Leases,
+) -> Destinations:
+    connector = MllpConnector(runtime.outbound.policy)
+    journal = ExchangeDeliveryJournal(runtime.exchanges)
+
+    def make(connection: Connection, material: TlsMaterial) -> Destination:
+        return Destination(
+            connection,
+            material,
+            outbound,
+            connector,
+            journal,
+            runtime.clock,
+            runtime.ids.fraction,
+            stop_timeout_s=settings.stop_timeout_s,
+        )
+
+    destinations = Destinations(
+        lambda: connections.active("sender"),
+        connections.material,
+        make,
+        lambda name: leases.hold(name, ttl_s=settings.send_lease_s),
+        lease_wait_s=settings.send_lease_s / 2,
+    )
+    connections.changed.append(destinations.look)
+    outbound.queued.append(destinations.wake)
+    outbound.released.append(destinations.rescan)
+    return destinations
 
 
 def _limits(settings: Hl7GatewaySettings) -> ListenerLimits:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from common.models.paging import Page
 from common.runtime.authentication import Caller
-from hl7_gateway.core.message import Header, NewMessage, Receipt, StoredMessage
+from common.runtime.leases import Lease
+from hl7_gateway.core.connection_configuration import Connection, TlsMaterial
+from hl7_gateway.core.delivery import Ending, Write
+from hl7_gateway.core.message import Header, NewMessage, Receipt, StoredMessage, TakenMessage
+from hl7_gateway.core.outbound_message import Attempt, NewOutbound, Outbound
+from hl7_gateway.core.outbound_window import Candidate, Read
 from hl7_gateway.core.senders import InboundChannel, SenderTable
 
 
@@ -33,16 +38,35 @@ class KeySource(Protocol):
         """Raises SuiteError `tenant.not-found` or `keys.unavailable`."""
 
 
-class MessageStore(Protocol):
-    """Where messages are kept before they are acknowledged."""
+class Intake(Protocol):
+    """Where messages are kept before they are acknowledged; what they say is catalogued afterwards."""
 
-    async def save(self, messages: Sequence[NewMessage]) -> Mapping[str, Receipt]:
-        """Store messages, what recognises them again, and their events, in one durable transaction.
+    def save(self, messages: Sequence[TakenMessage]) -> Awaitable[Mapping[str, Receipt]]:
+        """Store messages, and what recognises them again, in one durable transaction, which begins with the call.
 
-        Returns, by message id, the receipt of the first for those that are repetitions (of a stored message or of an
+        Gives, by message id, the receipt of the first for those that are repetitions (of a stored message or of an
         earlier one of the same call): of them nothing is stored. Raises SuiteError `database.unavailable`, then
         nothing may be acknowledged; another error when a message cannot be stored at all.
         """
+
+    async def waiting(self, limit: int) -> Sequence[WaitingMessage]:
+        """Stored messages that are not catalogued, the oldest ones, in the order they were stored."""
+
+    async def catalogued(self, sequences: Sequence[int]) -> None:
+        """The messages that `waiting` gave last wait no more."""
+
+    async def bodies(self, sequences: Sequence[int]) -> Mapping[int, bytes]:
+        """The sealed bodies that are still kept, by sequence."""
+
+    async def forget_seen(self, window_s: float) -> int:
+        """Delete what recognises messages older than the window, in small transactions; returns how many."""
+
+
+class Catalogue(Protocol):
+    """Where what stored messages say is kept, to be found by."""
+
+    async def add(self, messages: Sequence[NewMessage]) -> None:
+        """Add messages with their events, in one transaction; those that are there already stay as they are."""
 
 
 class MessageBook(Protocol):
@@ -64,12 +88,28 @@ class MessageBook(Protocol):
         """
 
 
+class WaitingMessage(NamedTuple):
+    """A stored message that is not catalogued yet; fields as of `TakenMessage`."""
+
+    sequence: int
+    id: str
+    tenant: str
+    integration_id: str
+    channel: str
+    peer: str
+    received_ms: int
+    rejection: str
+    sealed_body: bytes
+    connection_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class MessageFilter:
     """Which messages: every filter that is given must hold."""
 
     integration_id: str | None = None
     channel: str | None = None
+    connection_id: str | None = None
     control_id: str | None = None
     message_type: str | None = None
     trigger_event: str | None = None
@@ -88,11 +128,17 @@ class Trace(Protocol):
 class Journal(Protocol):
     """Traces, exchange records and counts of messages; never fails, never blocks."""
 
-    def begin(self, header: Header) -> Trace:
+    def begin(self, header: Header, at: datetime) -> Trace:
         """A span in the trace that both ends derive from the header (MSH-3, MSH-4, MSH-7, MSH-10)."""
 
     def end(self, trace: Trace | None, exchange: HeldExchange) -> None:
         """The message was answered."""
+
+    def answered(self, message_id: str, how: Answered) -> None:
+        """Keep how a stored message was answered until its exchange is told."""
+
+    def answer_of(self, message_id: str) -> Answered | None:
+        """How it was answered, told once; None when that is not known (it was stored before this process began)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +153,14 @@ class HeldExchange:
     codes: tuple[str, ...]
     error_code: str | None
     request_bytes: int
+    response_bytes: int
+
+
+class Answered(NamedTuple):
+    """How a message was answered: milliseconds since its last byte, MSA-1 of the acknowledgements, their size."""
+
+    duration_ms: float
+    codes: tuple[str, ...]
     response_bytes: int
 
 
@@ -125,3 +179,216 @@ class Listener(Protocol):
 
     def state(self) -> Mapping[str, Any]:
         """Address, state, open connections and counters."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionVersion:
+    """What a connection was from `changed_at` on."""
+
+    version: int
+    state: str
+    configuration: Mapping[str, Any]
+    tls_facts: Mapping[str, Any]
+    author: str
+    reason: str
+    changed_at: datetime
+
+
+class ConnectionBook(Protocol):
+    """Connections; every change is one transaction with its version and its audit entry."""
+
+    async def add(self, caller: Caller, connection: Connection, material: TlsMaterial) -> None:
+        """Raises SuiteError `connection.name-taken` or `connection.port-taken`."""
+
+    async def get(self, tenant: str, connection_id: str) -> Connection:
+        """Raises SuiteError `connection.not-found`."""
+
+    async def list(self, tenant: str, cursor: str | None, limit: int) -> Page[Connection]:
+        """By time of creation. Raises SuiteError `request.bad-cursor`."""
+
+    async def save(
+        self, caller: Caller, before: Connection, after: Connection, material: TlsMaterial | None, action: str
+    ) -> None:
+        """Replace `before` by `after`; `material` None keeps what is sealed.
+
+        Raises SuiteError `request.version-changed` when somebody was quicker, `connection.name-taken`,
+        `connection.port-taken`.
+        """
+
+    async def remove(self, caller: Caller, connection: Connection, reason: str) -> None:
+        """Raises SuiteError `request.version-changed` or `connection.has-messages`; its history stays."""
+
+    async def material(self, connection: Connection) -> TlsMaterial:
+        """Its PEM texts, unsealed."""
+
+    async def versions(
+        self, tenant: str, connection_id: str, cursor: str | None, limit: int
+    ) -> Page[ConnectionVersion]:
+        """Newest first. Raises SuiteError `connection.not-found` or `request.bad-cursor`."""
+
+
+class TlsInspector(Protocol):
+    """Reads PEM texts."""
+
+    def inspect(self, material: TlsMaterial, *, below: str) -> Mapping[str, Any]:
+        """What may be shown of them. Raises SuiteError `request.invalid` naming the text that cannot be used."""
+
+
+class PortProbe(Protocol):
+    """Whether this machine lets us listen."""
+
+    def check(self, host: str, port: int) -> None:
+        """Raises SuiteError `connection.port-in-use` or `connection.port-unusable`."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundFilter:
+    """Which outbound messages: every filter that is given must hold."""
+
+    connection_id: str | None = None
+    integration_id: str | None = None
+    control_id: str | None = None
+    message_type: str | None = None
+    trigger_event: str | None = None
+    state: str | None = None
+    error_code: str | None = None
+    patient_keys: tuple[str, ...] | None = None
+    after: datetime | None = None
+    before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Where a sender stands: its link as its owner saw it last, its queue, and what it counted since it was made.
+
+    `owned`: a replica works the queue now. `parked` and `held` are counted up to a bound.
+    """
+
+    owned: bool
+    link: Mapping[str, Any] | None
+    depth: int
+    parked: int
+    held: int
+    oldest_queued_at: datetime | None
+    oldest_age_s: float | None
+    counters: Mapping[str, int]
+
+
+class OutboundBook(Protocol):
+    """The queues, as the API sees them; every change is audited."""
+
+    async def enqueue(self, connection: Connection, messages: Sequence[NewOutbound]) -> None:
+        """Put messages at the end of a queue, all or none.
+
+        Raises SuiteError `connection.not-found`, `connection.not-sending` or `connection.queue-full`.
+        """
+
+    async def search(self, tenant: str, wanted: OutboundFilter, cursor: str | None, limit: int) -> Page[Outbound]:
+        """Newest first. Raises SuiteError `request.bad-cursor`."""
+
+    async def get(self, tenant: str, message_id: str) -> tuple[Outbound, Sequence[Attempt]]:
+        """Raises SuiteError `outbound.not-found`."""
+
+    async def retry(self, caller: Caller, message_id: str, reason: str) -> Outbound:
+        """Queue a parked message again at its old place. Raises SuiteError `request.conflict`, `outbound.not-found`."""
+
+    async def discard(self, caller: Caller, message_id: str, reason: str) -> Outbound:
+        """Take a message out of its queue for good. Raises SuiteError `request.conflict`, `outbound.not-found`."""
+
+    async def retry_parked(self, caller: Caller, connection: Connection, reason: str, limit: int) -> int:
+        """Queue a connection's parked messages again, the oldest first; how many."""
+
+    async def live(self, connection: Connection) -> Live:
+        """Where it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What tells an owner, on whatever replica, that its queue changed."""
+
+    queued: int
+    revision: int
+
+
+class OutboundQueue(Protocol):
+    """One sender's queue, for its owner. Writing raises SuiteError `lease.lost` once another one owns it."""
+
+    async def recover(self, lease: Lease, connection: Connection) -> None:
+        """What an owner before left in flight is queued again."""
+
+    async def read(self, connection: Connection, read: Read) -> Sequence[Candidate]:
+        """Queued messages, in order."""
+
+    async def write(
+        self, lease: Lease, connection: Connection, write: Write, counted: Mapping[str, int]
+    ) -> Mapping[str, bytes]:
+        """Store how tries ended and which begin, with their events, in one transaction; the bodies of those begun.
+
+        Not begun, and not in the answer: what is no longer queued, and what an earlier message of its key is before.
+        The same write may be repeated. Raises SuiteError `database.unavailable` or `keys.unavailable`.
+        """
+
+    async def signals(self, connection: Connection) -> Signals:
+        """As of now."""
+
+    async def note_link(self, connection: Connection, state: str, code: str | None) -> None:
+        """Keep what the API shows of the link."""
+
+
+class PeerLink(Protocol):
+    """A connection to a receiver."""
+
+    def send(self, data: bytes) -> None:
+        """Hand bytes to the system; never waits, never fails (a connection that is gone is told by `receive`)."""
+
+    async def receive(self) -> bytes | Ending:
+        """The next bytes, or how the connection ended."""
+
+    def close(self) -> None:
+        """End it now."""
+
+
+class Connector(Protocol):
+    """Connects to receivers, by addresses that the operator allows."""
+
+    async def connect(self, connection: Connection, material: TlsMaterial) -> PeerLink:
+        """Raises SuiteError `peer.dns`, `peer.address-refused`, `peer.connect`, `peer.tls` or `peer.timeout`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """One try to deliver, for the exchange history."""
+
+    connection: Connection
+    operation: str
+    started_at: datetime
+    duration_ms: float
+    error_code: str | None
+    request_bytes: int
+
+
+class DeliveryJournal(Protocol):
+    """Exchange records of what is sent; never fails, never blocks."""
+
+    def tried(self, delivered: Delivered) -> None:
+        """One try ended."""
+
+
+class Trial(Protocol):
+    """One try to reach a receiver, stage by stage; each gives what it saw, or raises SuiteError `peer.…`."""
+
+    async def resolve(self) -> dict[str, Any]:
+        """The allowed addresses of the host."""
+
+    async def connect(self) -> dict[str, Any]:
+        """The port of the first address that takes us."""
+
+    async def secure(self) -> dict[str, Any]:
+        """The TLS handshake."""
+
+    @property
+    def link(self) -> PeerLink:
+        """Once connected, and secured where it has to be."""
+
+    def close(self) -> None:
+        """End whatever there is."""

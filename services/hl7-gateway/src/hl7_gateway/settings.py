@@ -39,7 +39,16 @@ class Hl7GatewaySettings(ServiceSettings):
     waiting_bytes_max: int = Field(
         default=64 * 1024 * 1024, ge=1024, description="bytes of all messages that may wait to be stored"
     )
-    batch_messages_max: int = Field(default=512, ge=1, le=5000, description="messages one transaction stores at most")
+    batch_messages_max: int = Field(default=512, ge=1, le=2900, description="messages one transaction stores at most")
     duplicate_window_s: float = Field(
         default=7 * 24 * 3600.0, gt=0, description="how long a repeated message is recognised"
+    )
+    outbound_kept_s: float = Field(
+        default=30 * 24 * 3600.0, gt=0, description="how long sent and discarded messages are kept"
+    )
+    send_lease_s: float = Field(
+        default=10.0,
+        ge=1,
+        le=300,
+        description="after the replica that works a sender's queue died, another one takes over so much later",
     )

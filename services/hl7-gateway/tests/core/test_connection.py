@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from hl7_gateway.core.connection import (
     TRANSITIONS,
-    Body,
     Connection,
     Cut,
     Event,
@@ -19,6 +18,7 @@ from hl7_gateway.core.connection import (
     TooLarge,
     transition,
 )
+from hl7v2.mllp import Frame
 
 LIMITS = Limits(frame_bytes_max=64, frame_timeout_s=10.0, idle_timeout_s=100.0)
 START, END = b"\x0b", b"\x1c\r"
@@ -29,7 +29,7 @@ def _frame(body: bytes) -> bytes:
 
 
 def _bodies(found: list[object]) -> list[bytes]:
-    return [received.data for received in found if isinstance(received, Body)]
+    return [received.body for received in found if isinstance(received, Frame)]
 
 
 def test_a_miss_in_the_table_names_event_and_state() -> None:

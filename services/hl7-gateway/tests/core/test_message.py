@@ -10,16 +10,11 @@ import hl7v2
 from common.models.identifier_systems import IdentifierSystem
 from common.models.identifiers import type_id, uuid7
 from hl7_gateway.core.message import (
-    MessageState,
     acknowledgment_id,
-    duplicate_key,
     patient_name,
     read_header,
 )
 from hl7_gateway.core.message_types import TAKEN, unsupported
-from hl7_gateway.core.senders import InboundChannel
-
-CHANNEL = InboundChannel("ten", "int", "in")
 
 
 def test_the_header_is_read(message: Callable[..., bytes]) -> None:
@@ -49,19 +44,6 @@ def test_a_patient_is_named_by_system_or_authority(message: Callable[..., bytes]
     assert patient_name(hl7v2.parse(message()), rows) == "urn:oid:1.2.3|4711"
     assert patient_name(hl7v2.parse(message()), ()) == "EPIC|4711"
     assert patient_name(hl7v2.parse(message(patient="")), rows) is None
-
-
-def test_a_repetition_is_the_same_message_of_the_same_sender(message: Callable[..., bytes]) -> None:
-    def key(body: bytes, state: MessageState = MessageState.RECEIVED, channel: InboundChannel = CHANNEL) -> bytes:
-        return duplicate_key(channel, read_header(hl7v2.parse(body)), state, body)
-
-    first = message("7")
-    assert key(first) == key(message("7"))
-    assert key(first) != key(message("8"))
-    assert key(first) != key(message("7", name="OTHER^NAME"))
-    assert key(first) != key(message("7", sender="OTHER|CLINIC"))
-    assert key(first) != key(first, MessageState.REJECTED)
-    assert key(first) != key(first, channel=InboundChannel("ten", "int", "other"))
 
 
 def test_our_control_id_fits_and_follows_from_the_message() -> None:

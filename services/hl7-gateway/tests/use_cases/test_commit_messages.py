@@ -5,17 +5,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from common.models.errors import SuiteError
-from hl7_gateway.adapters.memory_store import MemoryStore
-from hl7_gateway.core.message import NewMessage, Receipt
+from common.runtime.keyring import StaticKeyRing
+from hl7_gateway.adapters.memory_intake import MemoryIntake
+from hl7_gateway.core.message import Receipt, TakenMessage
 
 
-class PoisonedStore(MemoryStore):
-    """Cannot store one message, whatever it is stored with."""
+class PoisonedStore(MemoryIntake):
+    """Cannot store one message, known by its size, whatever it is stored with."""
 
-    async def save(self, messages: Sequence[NewMessage]) -> Mapping[str, Receipt]:
-        if any(message.header.control_id == "poison" for message in messages):
+    poison_bytes = 0
+
+    async def save_now(self, messages: Sequence[TakenMessage]) -> Mapping[str, Receipt]:
+        if any(len(message.sealed_body) == self.poison_bytes for message in messages):
             raise ValueError("synthetic: a value no database takes")
-        return await super().save(messages)
+        return await super().save_now(messages)
 
 
 class NoKeys:
@@ -34,6 +37,8 @@ async def test_a_message_that_cannot_be_stored_takes_no_other_with_it(
 ) -> None:
     async with running_gateway(PoisonedStore()) as gateway:
         names = ["a", "b", "poison", "c", "d", "e", "f"]
+        sealed = (await StaticKeyRing().tenant("any")).seal(message("poison"), record="", field="")
+        gateway.store.poison_bytes = len(sealed)
         client = await gateway.client()
         await client.send(*(message(name) for name in names))
         codes = [await client.code() for _ in names]

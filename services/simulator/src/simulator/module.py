@@ -36,7 +36,7 @@ def build(runtime: Runtime) -> Module:
     keys = PublishedKeySets(policy, runtime.telemetry, runtime.clock)
     addresses = vendor.Addresses(f"{PREFIX}/v1", settings.public_url)
     router = APIRouter(tags=["simulator"])
-    operator.add_routes(router, world, MllpSender(policy), addresses, runtime.clock, runtime.ids)
+    operator.add_routes(router, world, MllpSender(policy, runtime.telemetry), addresses, runtime.clock, runtime.ids)
     vendor.add_routes(router, world, keys, addresses, runtime.clock, runtime.ids, asyncio.sleep)
 
     @asynccontextmanager

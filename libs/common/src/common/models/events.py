@@ -55,6 +55,8 @@ TOPICS: Final[dict[str, Topic]] = {
 }
 
 DEAD_LETTER_SUFFIX: Final = ".dlq"
+EVENT_BYTES_MAX: Final = 64 * 1024
+"""An event's data as JSON. Events are thin, so a larger one is a mistake; no broker's limit is ever met."""
 DEAD_LETTER_RETENTION_MS: Final = 30 * _DAY_MS
 
 
@@ -149,6 +151,7 @@ EVENT_TYPES: Final[dict[str, EventType]] = {
             {
                 "message_id": "string", "integration_id": "string", "channel": "string", "state": "string",
                 "acknowledgment_code": "string", "error_code": "string", "attempt": "integer",
+                "connection_id": "string", "message_type": "string", "trigger_event": "string",
             },
         ),
         EventType("ps.sync.run.started", "ps.sync.run.v1", "A synchronisation run began", _RUN_FIELDS),

@@ -11,6 +11,8 @@ from common.models.errors import SuiteError
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
+_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
+_PAIR_SHIFTS: Final = range(120, -1, -10)
 _SUFFIX_CHARACTERS: Final = 26
 _TIME_MS_MAX: Final = 2**48 - 1
 
@@ -22,6 +24,8 @@ PREFIXES: Final[dict[str, str]] = {
     "xrf": "cross-reference",
     "sch": "schedule",
     "msg": "HL7 message",
+    "con": "HL7 connection",
+    "obm": "outbound HL7 message",
     "alr": "alert",
     "whk": "webhook",
     "dlv": "delivery",
@@ -54,8 +58,7 @@ def type_id(prefix: str, uuid: int) -> str:
         raise ValueError(f"unknown id prefix {prefix!r}")
     if not 0 <= uuid < 2**128:
         raise ValueError("a UUID has 128 bits")
-    characters = [_ALPHABET[(uuid >> shift) & 31] for shift in range(125, -1, -5)]
-    return f"{prefix}_{''.join(characters)}"
+    return f"{prefix}_{''.join([_PAIRS[(uuid >> shift) & 1023] for shift in _PAIR_SHIFTS])}"
 
 
 def parse_id(text: str) -> tuple[str, int]:

@@ -87,6 +87,11 @@ class Integration:
     identifier_systems: tuple[IdentifierSystem, ...] = ()
     channels: Mapping[str, Channel] = field(default_factory=dict)
 
+    @property
+    def listens(self) -> bool:
+        """Whether messages are taken: a paused integration still does, since pausing loses nothing."""
+        return self.state in {IntegrationState.ACTIVE, IntegrationState.PAUSED}
+
     def channel_of(self, kind: ChannelKind) -> Channel | None:
         """The first channel of a kind, by name."""
         return next((self.channels[name] for name in sorted(self.channels) if self.channels[name].kind is kind), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
@@ -16,6 +17,7 @@ T = TypeVar("T")
 PAGE_ITEMS_DEFAULT: Final = 50
 PAGE_ITEMS_MAX: Final = 500
 _CURSOR_CHARACTERS_MAX: Final = 512
+_INTEGER_MAX: Final = 2**63 - 1
 
 CursorValue = str | int | float | None
 
@@ -39,11 +41,23 @@ def decode_cursor(text: str, kinds: Sequence[type | tuple[type, ...]]) -> list[A
     if len(text) > _CURSOR_CHARACTERS_MAX:
         raise SuiteError("request.bad-cursor")
     try:
-        values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        values = json.loads(decoded.decode())
     except (ValueError, binascii.Error, RecursionError) as error:
         raise SuiteError("request.bad-cursor") from error
     if not isinstance(values, list) or len(values) != len(kinds):
         raise SuiteError("request.bad-cursor")
     if any(isinstance(value, bool) or not isinstance(value, kind) for value, kind in zip(values, kinds, strict=True)):
         raise SuiteError("request.bad-cursor")
+    if not all(map(_can_be_compared, values)):
+        raise SuiteError("request.bad-cursor")
     return values
+
+
+def _can_be_compared(value: CursorValue) -> bool:
+    """Whether a database takes the value: one made up by a caller must not fail the query."""
+    if isinstance(value, str):
+        return "\x00" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, int):
+        return -_INTEGER_MAX <= value <= _INTEGER_MAX
+    return value is None or math.isfinite(value)

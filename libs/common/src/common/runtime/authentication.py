@@ -3,21 +3,27 @@
 A token is verified before anything of the request is parsed. Algorithms are pinned per issuer; the tenant comes from
 the token alone (own issuer: the `tenant` claim; external issuer: the tenant it is pinned to, whatever the token says).
 JOSE by joserfc (RFC 7515, 7517, 7519).
+
+Keys are fetched by one request at a time per issuer, again after half a minute, and at once for a token that names an
+unknown key (a rotation), but not for every forged one. While an issuer is away its last keys serve for a day; what
+cannot be decided without it is answered as its failure (503), never as the caller's (401).
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from fastapi import Request
 from joserfc import jws, jwt
-from joserfc.errors import ExpiredTokenError, JoseError
-from joserfc.jwk import KeySet, OctKey
+from joserfc.errors import ExpiredTokenError, JoseError, SecurityWarning
+from joserfc.jwk import JWKRegistry, KeySet, OctKey, RSAKey
 
 from common.models.access import Role, expand
 from common.models.clock import Clock, Ids
@@ -34,6 +40,10 @@ _KEYS_LIFE_S: Final = 30.0
 # An unknown key makes the set be fetched again, but not for every forged token that comes.
 _REFETCHES_MAX: Final = 5
 _REFETCH_WINDOW_S: Final = 10.0
+# An issuer that just failed is not asked again by every request, each of which would wait for its time-out.
+_RETRY_AFTER_FAILURE_S: Final = 2.0
+_STALE_KEYS_LIFE_S: Final = 24 * 60 * 60.0
+_RSA_BITS_MIN: Final = 2048  # RFC 7518 §3.3
 _TOKEN_CHARACTERS_MAX: Final = 16_384
 
 _log = logging.getLogger("common.authentication")
@@ -56,7 +66,7 @@ def caller_of(request: Request) -> Caller:
 
 
 FetchKeys = Callable[[str], Awaitable[Mapping[str, Any]]]
-"""Fetches a JWKS document: of the given URL, or of the suite's own issuer when the URL is empty."""
+"""Fetches a JSON document: of the given URL, or the JWKS of the suite's own issuer when the URL is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +74,54 @@ class _Issuer:
     name: str
     audience: str
     algorithms: Sequence[str]
-    jwks_url: str
+    keys_url: str
     tenant: str | None
     roles_claim: str
+    role_names: Mapping[str, str] = field(default_factory=dict)
+    discovered: bool = False
+    """Whether `keys_url` is the discovery document that names the key set's URL."""
+
+
+def _external(row: OidcIssuer) -> _Issuer:
+    return _Issuer(
+        name=row.issuer,
+        audience=row.audience,
+        algorithms=row.algorithms,
+        # OpenID Connect Discovery 1.0 §4
+        keys_url=row.jwks_url or f"{row.issuer.rstrip('/')}/.well-known/openid-configuration",
+        tenant=row.tenant,
+        roles_claim=row.roles_claim,
+        role_names=row.role_names,
+        discovered=not row.jwks_url,
+    )
+
+
+@dataclass(slots=True)
+class _Keys:
+    """What is known of one issuer's keys; instants are the clock's monotonic seconds."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    held: KeySet | None = None
+    fetched_at: float = 0.0
+    failed_at: float | None = None
+    fetches: int = 0
+    refetched_at: list[float] = field(default_factory=list)
+
+    def current(self, now: float) -> KeySet | None:
+        """The keys while they need no look."""
+        return self.held if now - self.fetched_at < _KEYS_LIFE_S else None
+
+    def last_resort(self, now: float) -> KeySet | None:
+        """The keys that serve while the issuer is away."""
+        return self.held if now - self.fetched_at < _STALE_KEYS_LIFE_S else None
+
+    def may_refetch(self, now: float) -> bool:
+        """Whether an unknown key may cause one more fetch; counts it."""
+        self.refetched_at = [at for at in self.refetched_at if now - at < _REFETCH_WINDOW_S]
+        if len(self.refetched_at) >= _REFETCHES_MAX:
+            return False
+        self.refetched_at.append(now)
+        return True
 
 
 class Authenticator:
@@ -77,11 +132,12 @@ class Authenticator:
         self._fetch_keys = fetch_keys
         self._issuers = {own_issuer: _Issuer(own_issuer, AUDIENCE, OWN_ALGORITHMS, "", None, "roles")}
         for row in external:
-            self._issuers[row.issuer] = _Issuer(
-                row.issuer, row.audience, row.algorithms, row.jwks_url, row.tenant, row.roles_claim
-            )
-        self._keys: dict[str, tuple[float, KeySet]] = {}
-        self._refetched: dict[str, list[float]] = {}
+            if row.issuer in self._issuers:
+                raise SuiteError(
+                    "start.bad-setting", f"PS_OIDC_ISSUERS: {row.issuer} is named twice, or is the suite's own issuer"
+                )
+            self._issuers[row.issuer] = _external(row)
+        self._keys = {name: _Keys() for name in self._issuers}
 
     async def authenticate(self, authorization: str | None) -> Caller:
         """The caller of an Authorization header; raises SuiteError `auth.*`."""
@@ -90,10 +146,10 @@ class Authenticator:
             raise SuiteError("auth.token-missing", headers={"WWW-Authenticate": "Bearer"})
         issuer = self._issuer_of(token)
         try:
-            return await self._verify(token, issuer, fresh=False)
+            return self._verify(token, issuer, await self._key_set(issuer))
         except _UnknownKeyError:
             try:
-                return await self._verify(token, issuer, fresh=True)
+                return self._verify(token, issuer, await self._key_set(issuer, for_unknown_key=True))
             except _UnknownKeyError:
                 raise _invalid() from None
 
@@ -103,18 +159,19 @@ class Authenticator:
         try:
             claims = jws.extract_compact(token.encode()).payload
             name = _json_object(claims).get("iss")
-        except (JoseError, ValueError, UnicodeError) as error:
+        except (JoseError, ValueError, UnicodeError, RecursionError) as error:
             raise _invalid() from error
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
             raise _invalid()
         return issuer
 
-    async def _verify(self, token: str, issuer: _Issuer, *, fresh: bool) -> Caller:
-        keys = await self._key_set(issuer, fresh=fresh)
+    def _verify(self, token: str, issuer: _Issuer, keys: KeySet) -> Caller:
         try:
-            header = jws.extract_compact(token.encode()).headers()
-            if header.get("kid") not in {key.kid for key in keys.keys}:
+            kid = jws.extract_compact(token.encode()).headers().get("kid")
+            if kid is not None and not isinstance(kid, str):
+                raise _invalid()
+            if kid not in {key.kid for key in keys.keys}:
                 raise _UnknownKeyError
             decoded = jwt.decode(token, keys, algorithms=list(issuer.algorithms))
             jwt.JWTClaimsRegistry(
@@ -133,27 +190,50 @@ class Authenticator:
             raise _invalid() from error
         return _caller(decoded.claims, issuer)
 
-    async def _key_set(self, issuer: _Issuer, *, fresh: bool) -> KeySet:
-        cached = self._keys.get(issuer.name)
-        now = self._clock.monotonic()
-        if cached is not None and now - cached[0] < _KEYS_LIFE_S and not (fresh and self._may_refetch(issuer, now)):
-            return cached[1]
-        try:
-            document = await self._fetch_keys(issuer.jwks_url)
-            keys = KeySet.import_key_set({"keys": list(document["keys"])})
-        except (SuiteError, JoseError, KeyError, TypeError, ValueError) as error:
-            if cached is not None:  # an issuer that is away for a moment does not lock everybody out
-                _log.warning("issuer keys could not be refreshed", extra={"code": "auth.issuer-unavailable"})
-                return cached[1]
-            raise SuiteError("auth.issuer-unavailable") from error
-        self._keys[issuer.name] = (now, keys)
-        return keys
+    async def _key_set(self, issuer: _Issuer, *, for_unknown_key: bool = False) -> KeySet:
+        """The issuer's keys; `for_unknown_key`: as new as they can be had, or `auth.issuer-unavailable`."""
+        keys = self._keys[issuer.name]
+        found = keys.current(self._clock.monotonic())
+        if found is not None and not for_unknown_key:
+            return found
+        fetches = keys.fetches
+        async with keys.lock:
+            now = self._clock.monotonic()
+            if keys.fetches != fetches:  # another request fetched while this one waited
+                failed = keys.failed_at is not None
+            elif keys.failed_at is not None and now - keys.failed_at < _RETRY_AFTER_FAILURE_S:
+                failed = True
+            elif found is not None and not keys.may_refetch(now):
+                failed = False
+            else:
+                failed = not await self._fetch(issuer, keys)
+                keys.fetches += 1
+            usable = None if failed and for_unknown_key else keys.last_resort(now) if failed else keys.held
+        if usable is None:
+            raise SuiteError("auth.issuer-unavailable", f"The keys of {issuer.name} cannot be read.")
+        return usable
 
-    def _may_refetch(self, issuer: _Issuer, now: float) -> bool:
-        recent = [at for at in self._refetched.get(issuer.name, ()) if now - at < _REFETCH_WINDOW_S]
-        allowed = len(recent) < _REFETCHES_MAX
-        self._refetched[issuer.name] = [*recent, now] if allowed else recent
-        return allowed
+    async def _fetch(self, issuer: _Issuer, keys: _Keys) -> bool:
+        try:
+            document = await self._fetch_keys(issuer.keys_url)
+            if issuer.discovered:
+                document = await self._fetch_keys(_keys_url(document, issuer.name))
+            found = _key_set(document["keys"])
+        except (SuiteError, JoseError, KeyError, TypeError, ValueError):
+            _log.warning("issuer keys could not be refreshed", extra={"code": "auth.issuer-unavailable"})
+            keys.failed_at = self._clock.monotonic()
+            return False
+        keys.held, keys.fetched_at, keys.failed_at = found, self._clock.monotonic(), None
+        return True
+
+
+def _keys_url(discovery: Mapping[str, Any], issuer: str) -> str:
+    """Where a discovery document says the keys are; raises ValueError when it is not that issuer's (OpenID Connect
+    Discovery 1.0 §4.3)."""
+    url = discovery["jwks_uri"]
+    if discovery["issuer"] != issuer or not isinstance(url, str) or not url.startswith(("https://", "http://")):
+        raise ValueError("not the discovery document of this issuer")
+    return url
 
 
 class _UnknownKeyError(Exception):
@@ -162,6 +242,29 @@ class _UnknownKeyError(Exception):
 
 def _invalid() -> SuiteError:
     return SuiteError("auth.token-invalid", headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
+
+def _key_set(rows: Sequence[Mapping[str, Any]]) -> KeySet:
+    """The keys of a JWKS that can verify a signature; raises ValueError when there is none.
+
+    Keys of a kind we do not know, or that cannot be read, are left out and do not spoil the others (RFC 7517 §5).
+    Symmetric keys never come from a published set.
+    """
+    found = []
+    for row in rows:
+        if row.get("kty") == "oct" or row.get("use", "sig") != "sig":
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SecurityWarning)  # short keys are refused below
+                key = JWKRegistry.import_key(dict(row))
+        except (JoseError, KeyError, TypeError, ValueError):
+            continue
+        if not isinstance(key, RSAKey) or key.public_key.key_size >= _RSA_BITS_MIN:
+            found.append(key)
+    if not found:
+        raise ValueError("no key of the set can be used")
+    return KeySet(found)
 
 
 def _json_object(raw: bytes) -> dict[str, Any]:
@@ -173,13 +276,25 @@ def _json_object(raw: bytes) -> dict[str, Any]:
 
 def _caller(claims: Mapping[str, Any], issuer: _Issuer) -> Caller:
     tenant = issuer.tenant if issuer.tenant is not None else claims.get("tenant")
-    names = claims.get(issuer.roles_claim)
-    if not isinstance(tenant, str) or not tenant or not isinstance(names, list):
+    if not isinstance(tenant, str) or not tenant:
         raise _invalid()
-    roles = expand(name for name in names if isinstance(name, str))
+    roles = expand(issuer.role_names.get(name, name) for name in _role_names(claims, issuer.roles_claim))
     if issuer.tenant is not None:  # a practice's provider can not make platform operators or services
         roles -= {Role.PLATFORM_OPERATOR, Role.SERVICE}
     return Caller(tenant=tenant, subject=str(claims["sub"]), roles=roles, issuer=issuer.name)
+
+
+def _role_names(claims: Mapping[str, Any], claim: str) -> Sequence[str]:
+    """The roles a token lists: a JSON list or a text of words. A token without them is a caller without rights (403),
+    not a bad token (401)."""
+    value: Any = claims.get(claim)
+    if value is None and "." in claim:  # a claim inside another, as `realm_access.roles`
+        value = claims
+        for part in claim.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+    if isinstance(value, str):
+        return value.split()
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
 
 
 def sign_service_assertion(kek: KeyEncryptionKey, subject: str, clock: Clock, ids: Ids) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +23,8 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_binary, to_binary
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from common.models.events import EVENT_TYPES, Event
+from common.models.errors import SuiteError
+from common.models.events import EVENT_BYTES_MAX, EVENT_TYPES, Event
 
 BATCH_EVENTS_MAX: Final = 500
 BACKOFF_MIN_S: Final = 0.1
@@ -57,6 +59,9 @@ class Consumption(Protocol):
 class Bus(Protocol):
     """See the module's text."""
 
+    unreadable: Counter[str]
+    """Records that were skipped because they are no events of ours, by topic, since the start."""
+
     async def start(self) -> None:
         """Connect; create or check the topics. Raises SuiteError `bus.unavailable` or `bus.topic-mismatch`."""
 
@@ -64,7 +69,10 @@ class Bus(Protocol):
         """Stop what is left of consumptions and disconnect."""
 
     async def publish(self, events: Sequence[Event], *, topic: str | None = None) -> None:
-        """Durable when it returns. `topic` only for dead letters. Raises SuiteError `bus.unavailable`."""
+        """Durable when it returns. `topic` only for dead letters.
+
+        Raises SuiteError `bus.unavailable`, or `bus.event-too-large`: then none of them was published.
+        """
 
     async def consume(
         self, topics: Sequence[str], group: str, handler: BatchHandler, *, batch_events_max: int = BATCH_EVENTS_MAX
@@ -92,7 +100,10 @@ class UnreadableError(ValueError):
 
 
 def to_record(event: Event) -> tuple[dict[str, bytes], bytes | None, bytes | None]:
-    """(headers, key, value) of an event in the Kafka binding's binary mode; a tombstone has no value."""
+    """(headers, key, value) of an event in the Kafka binding's binary mode; a tombstone has no value.
+
+    Raises SuiteError `bus.event-too-large`.
+    """
     attributes: dict[str, Any] = {
         "id": event.id,
         "source": event.source,
@@ -112,7 +123,15 @@ def to_record(event: Event) -> tuple[dict[str, bytes], bytes | None, bytes | Non
         attributes["traceparent"] = event.traceparent
     message = to_binary(CloudEvent(attributes, None), _FORMAT)
     key = event.key.encode() or None
-    return dict(message.headers), key, None if event.deleted else orjson.dumps(dict(event.data))
+    return dict(message.headers), key, None if event.deleted else event_data(event)
+
+
+def event_data(event: Event) -> bytes:
+    """Its data as JSON; raises SuiteError `bus.event-too-large`."""
+    data = orjson.dumps(dict(event.data))
+    if len(data) > EVENT_BYTES_MAX:
+        raise SuiteError("bus.event-too-large", f"{event.type}: {len(data)} bytes, at most {EVENT_BYTES_MAX}.")
+    return data
 
 
 def from_record(headers: Mapping[str, bytes], key: bytes | None, value: bytes | None) -> Event:
@@ -172,8 +191,9 @@ class _HeadersOnly(JSONFormat):
 _HEADERS_ONLY: Final = _HeadersOnly()
 
 
-def report_unreadable(topic: str, partition: int, offset: int, reason: str) -> None:
-    """Say that a record was skipped; where it lies, not what it holds."""
+def report_unreadable(skipped: Counter[str], topic: str, partition: int, offset: int, reason: str) -> None:
+    """Count a record that was skipped, and say where it lies, not what it holds."""
+    skipped[topic] += 1
     _log.error(
         "unreadable record skipped", extra={"topic": topic, "partition": partition, "offset": offset, "code": reason}
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -20,11 +21,17 @@ from typing import Any, Final, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    InvalidReplicationFactorError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from common.models.clock import Clock, Ids
 from common.models.errors import SuiteError
-from common.models.events import Event, Topic, all_topics
+from common.models.events import EVENT_BYTES_MAX, Event, Topic, all_topics
 from common.runtime.bus import (
     BACKOFF_MAX_S,
     BACKOFF_MIN_S,
@@ -41,6 +48,9 @@ from common.runtime.bus import (
 )
 
 PUBLISH_TIMEOUT_MS: Final = 10_000
+RECORD_BYTES_MAX: Final = 2 * EVENT_BYTES_MAX
+"""The largest event with its headers, and room for what a batch adds."""
+BATCH_BYTES_MAX: Final = 1024 * 1024
 START_TIMEOUT_S: Final = 30.0
 SESSION_TIMEOUT_MS: Final = 10_000
 HEARTBEAT_MS: Final = 1_000  # a member learns of a rebalance by its heartbeat
@@ -94,6 +104,7 @@ class KafkaBus:
         }
         self._producer: AIOKafkaProducer | None = None
         self._readers: set[_Reader] = set()
+        self.unreadable: Counter[str] = Counter()
 
     async def start(self) -> None:
         """Create or check the topics, then connect the producer."""
@@ -105,7 +116,8 @@ class KafkaBus:
                     acks="all",
                     enable_idempotence=True,
                     linger_ms=5,
-                    max_batch_size=256 * 1024,
+                    max_batch_size=RECORD_BYTES_MAX,
+                    max_request_size=BATCH_BYTES_MAX,
                     compression_type=None,
                 )
                 await self._producer.start()
@@ -136,6 +148,10 @@ class KafkaBus:
                     for name, headers, key, value in records
                 ]
                 await asyncio.gather(*futures)
+        except MessageSizeTooLargeError as error:
+            # The topic's limit was lowered below ours since the start.
+            detail = f"A topic's max.message.bytes is below {RECORD_BYTES_MAX}."
+            raise SuiteError("bus.topic-mismatch", detail) from error
         except _ANSWERED_WITH as error:
             raise SuiteError("bus.unavailable", type(error).__name__) from error
 
@@ -268,7 +284,7 @@ class KafkaBus:
             try:
                 event = from_record(dict(record.headers), record.key, record.value)
             except UnreadableError as error:
-                report_unreadable(topic, place.partition, record.offset, str(error))
+                report_unreadable(self.unreadable, topic, place.partition, record.offset, str(error))
             else:
                 found.append(Delivery(event, topic, place.partition, record.offset))
         return found
@@ -306,6 +322,9 @@ class KafkaBus:
                 asked = True
                 for name, code, *_ in response.topic_errors:
                     # Another replica may have been quicker.
+                    if code == InvalidReplicationFactorError.errno:
+                        setting = f"PS_BUS_REPLICATION_FACTOR={self._replication_factor}"
+                        raise SuiteError("start.bad-setting", f"{setting}: the cluster has fewer brokers")
                     if code not in (0, TopicAlreadyExistsError.errno):
                         raise SuiteError("bus.unavailable", f"{name} was not created: {for_code(code).__name__}")
             await asyncio.sleep(_CREATE_PAUSE_S)
@@ -315,13 +334,14 @@ class KafkaBus:
         settings = {
             "cleanup.policy": "compact" if topic.compacted else "delete",
             "retention.ms": str(topic.retention_ms),
+            "max.message.bytes": str(BATCH_BYTES_MAX),
         }
         if topic.compacted:
             settings |= {"delete.retention.ms": str(24 * 60 * 60 * 1000), "min.cleanable.dirty.ratio": "0.1"}
         return NewTopic(self.prefix + topic.name, topic.partitions, self._replication_factor, topic_configs=settings)
 
     async def _compare(self, admin: AIOKafkaAdminClient, described: Mapping[str, int]) -> None:
-        policies = await _cleanup_policies(admin, [self.prefix + name for name in self._topics])
+        settings = await _topic_settings(admin, [self.prefix + name for name in self._topics])
         for topic in self._topics.values():
             name = self.prefix + topic.name
             if described.get(name, 0) < topic.partitions:
@@ -331,24 +351,31 @@ class KafkaBus:
                     f"kafka-topics.sh --alter --topic {name} --partitions {topic.partitions}",
                 )
             wanted = "compact" if topic.compacted else "delete"
-            if policies.get(name, wanted) != wanted:
-                raise SuiteError(
-                    "bus.topic-mismatch",
-                    f"{name} has cleanup.policy={policies[name]}, needed is {wanted}: "
-                    f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config "
-                    f"cleanup.policy={wanted}",
-                )
+            present = settings.get(name, {})
+            if present.get("cleanup.policy", wanted) != wanted:
+                raise _differs(name, "cleanup.policy", present["cleanup.policy"], wanted)
+            if int(present.get("max.message.bytes", RECORD_BYTES_MAX)) < RECORD_BYTES_MAX:
+                raise _differs(name, "max.message.bytes", present["max.message.bytes"], str(BATCH_BYTES_MAX))
 
 
-async def _cleanup_policies(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, str]:
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name, configs={"cleanup.policy": ""}) for name in names]
-    policies: dict[str, str] = {}
+def _differs(topic: str, setting: str, present: str, wanted: str) -> SuiteError:
+    return SuiteError(
+        "bus.topic-mismatch",
+        f"{topic} has {setting}={present}, needed is {wanted}: "
+        f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config {setting}={wanted}",
+    )
+
+
+async def _topic_settings(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    asked = {"cleanup.policy": "", "max.message.bytes": ""}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, configs=asked) for name in names]
+    found: dict[str, dict[str, str]] = {}
     for response in await admin.describe_configs(resources):
         for resource in response.resources:
             error_code, _, _, name, entries = resource[:5]
             if not error_code:
-                policies[name] = next((entry[1] for entry in entries if entry[0] == "cleanup.policy"), "delete")
-    return policies
+                found[name] = {entry[0]: entry[1] for entry in entries if entry[0] in asked}
+    return found
 
 
 async def _stop_consumer(consumer: AIOKafkaConsumer) -> None:

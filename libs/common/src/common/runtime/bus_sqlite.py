@@ -19,6 +19,7 @@ import logging
 import math
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ class SqliteBus:
         self._appended: dict[Place, int] = {}
         self._committing: asyncio.Task[None] | None = None
         self._readers: set[_Reader] = set()
+        self.unreadable: Counter[str] = Counter()
         self._balancing = asyncio.Lock()
         self._unbalanced = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -232,7 +234,7 @@ class SqliteBus:
             try:
                 event = from_record(_header_bytes(headers), key, value)
             except UnreadableError as error:
-                report_unreadable(*place, at, str(error))
+                report_unreadable(self.unreadable, *place, at, str(error))
             else:
                 found.append(Delivery(event, *place, at))
         return found, rows[-1][0] + 1 if rows else offset

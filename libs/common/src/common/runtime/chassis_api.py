@@ -59,8 +59,13 @@ def stream_router(runtime: Runtime, module: str, hub: StreamHub, tag: str) -> AP
 
     @router.get("/stream", summary="Event stream (SSE)")
     async def stream(ticket: Annotated[str, Query(max_length=2000)]) -> StreamingResponse:
-        """Events of this service for the ticket's tenant, as they happen."""
+        """Events of this service for the ticket's tenant, as they happen.
+
+        Named events: the types of docs/asyncapi.yaml; `resync` (at the start, and where events were left out: read what
+        you show) and `end` (the service stops). A ticket opens one stream: after an error or `end`, ask for a new one.
+        """
         tenant = runtime.tickets.redeem(ticket, module)
+        hub.admit(tenant)
         frames: AsyncIterator[bytes] = hub.listen(tenant)
         return StreamingResponse(frames, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 

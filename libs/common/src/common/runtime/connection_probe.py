@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from common.models.clock import Clock, instant_text
 from common.models.errors import ERRORS, SuiteError
-from common.runtime.outbound import Answer, ExchangeContext, Outbound
+from common.runtime.outbound import Answer, ExchangeContext, Outbound, Target, target_of
 
 STAGE_TIMEOUT_S: Final = 3.0
 CLOCK_OFFSET_MS_MAX: Final = 30_000
-_HTTPS_PORT: Final = 443
-_HTTP_PORT: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +39,44 @@ _CAUSES: Final[dict[str, str]] = {
     "peer.dns": "The host name is misspelt, or this network's DNS does not know it.",
     "peer.connect": "The port is closed, or a firewall refuses the connection.",
     "peer.timeout": "A firewall drops the packets, or the peer is overloaded.",
-    "peer.tls": "The certificate is expired, for another host, incomplete, or replaced by a proxy.",
+    "peer.tls": "The peer refuses our TLS version, our ciphers, or that we show no client certificate.",
     "peer.address-refused": "The name leads to an address outside the allowed networks.",
+    "peer.unreadable": "Something else than an HTTP server answers on this port.",
+    "peer.too-large": "The address answers with a download instead of an API.",
     "clock.skew": "One of the two clocks is wrong; token requests with time stamps will be refused.",
 }
+# OpenSSL's X509_V_ERR_* (x509_vfy.h) → what it means to the person who must mend it.
+_CERTIFICATE_CAUSES: Final[dict[int, str]] = {
+    9: "The peer's certificate is not valid yet, or our clock is slow.",
+    10: "The peer's certificate has expired.",
+    18: "The peer's certificate is self-signed: no authority that we trust has signed it.",
+    19: "The chain ends in an authority that we do not trust, such as that of a proxy.",
+    20: "The peer leaves out an intermediate certificate, or its authority is not one that we trust.",
+    21: "The peer leaves out an intermediate certificate, or its authority is not one that we trust.",
+    23: "The peer's certificate is revoked.",
+    62: "The peer's certificate is for another host name.",
+    64: "The peer's certificate is for another address: use the host name that it bears.",
+}
+_NO_TLS_CAUSE: Final = "The port speaks no TLS: it may be the port for http."
+_NO_TLS_REASONS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
+_CUT_OFF_CAUSE: Final = "The peer or something in between cuts the connection during the handshake."
 _CLOCK_NEXT_STEP: Final = (
     "Compare both clocks with a time server; correct ours with NTP, or tell the PMS administrator."
 )
 
 
-def failed(stage: str, code: str, duration_ms: float, **evidence: Any) -> StageResult:
-    """A failed stage, with cause and next step from the catalogue."""
+def failed(stage: str, code: str, duration_ms: float, *, cause: str | None = None, **evidence: Any) -> StageResult:
+    """A failed stage, with cause (the code's, unless a better one is known) and next step from the catalogue."""
     next_step = _CLOCK_NEXT_STEP if code == "clock.skew" else (ERRORS[code].next_step if code in ERRORS else None)
-    return StageResult(stage, "failed", round(duration_ms, 1), code, evidence, _CAUSES.get(code), next_step)
+    return StageResult(stage, "failed", round(duration_ms, 1), code, evidence, cause or _CAUSES.get(code), next_step)
 
 
 def skipped(stage: str, reason: str) -> StageResult:
     """A stage that was not tried, and why."""
     return StageResult(stage, "skipped", evidence={"reason": reason})
+
+
+_EARLIER_FAILED: Final = "an earlier stage failed"
 
 
 class ConnectionProbe:
@@ -71,72 +89,58 @@ class ConnectionProbe:
 
     async def run(self, url: str, exchange: ExchangeContext) -> list[StageResult]:
         """DNS, TCP, TLS, HTTP and clock of a URL; HTTP is passed when anything answers, whatever its status."""
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        tls = parts.scheme == "https"
-        port = parts.port or (_HTTPS_PORT if tls else _HTTP_PORT)
-        results: list[StageResult] = []
+        try:
+            target = target_of(url)
+        except SuiteError as error:
+            refused = failed("dns", error.code, 0.0, cause=error.detail)
+            return [refused, *(skipped(stage, _EARLIER_FAILED) for stage in ("tcp", "tls", "http", "clock"))]
         addresses: list[str] = []
+        connected: list[str] = []
+        answer: list[Answer] = []
 
         async def dns() -> dict[str, Any]:
-            addresses.extend(await self._outbound.policy.resolve(host, port))
+            addresses.extend(await self._outbound.policy.resolve(target.host, target.port))
             return {"addresses": addresses}
 
         async def tcp() -> dict[str, Any]:
-            _, writer = await asyncio.open_connection(addresses[0], port)
-            writer.close()
-            return {"address": addresses[0], "port": port}
+            connected.append(await _first_that_connects(addresses, target.port))
+            return {"address": connected[0], "port": target.port}
 
         async def handshake() -> dict[str, Any]:
-            return await _handshake(addresses[0], port, host)
-
-        answer: list[Answer] = []
+            return await _handshake(connected[0], target, self._outbound.verify)
 
         async def http() -> dict[str, Any]:
+            accept = {"Accept": "application/fhir+json"}
             answer.append(
-                await self._outbound.request(
-                    "GET",
-                    url,
-                    exchange=exchange,
-                    headers={"Accept": "application/fhir+json"},
-                    timeout_s=self._timeout_s,
-                )
+                await self._outbound.request("GET", url, exchange=exchange, headers=accept, timeout_s=self._timeout_s)
             )
             return {"http_status": answer[0].status}
 
-        stages: list[tuple[str, Callable[[], Awaitable[dict[str, Any]]] | None]] = [
-            ("dns", dns),
-            ("tcp", tcp),
-            ("tls", handshake if tls else None),
-            ("http", http),
-        ]
-        for name, action in stages:
-            if action is None:
+        results: list[StageResult] = []
+        for name, action in (("dns", dns), ("tcp", tcp), ("tls", handshake), ("http", http)):
+            if action is handshake and not target.tls:
                 results.append(skipped(name, "the endpoint is http"))
-            elif results and any(result.status == "failed" for result in results):
-                results.append(skipped(name, "an earlier stage failed"))
+            elif any(result.status == "failed" for result in results):
+                results.append(skipped(name, _EARLIER_FAILED))
             else:
                 results.append(await self._stage(name, action))
-        results.append(clock_stage(answer[0]) if answer else skipped("clock", "an earlier stage failed"))
+        results.append(clock_stage(answer[0]) if answer else skipped("clock", _EARLIER_FAILED))
         return results
 
     async def _stage(self, name: str, action: Callable[[], Awaitable[dict[str, Any]]]) -> StageResult:
         started = self._clock.monotonic()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            # The HTTP call keeps the time by itself: cut off from here, it would be recorded as given up by us.
+            async with asyncio.timeout(None if name == "http" else self._timeout_s):
                 evidence = await action()
             return StageResult(name, "passed", self._elapsed(started), evidence=evidence)
         except TimeoutError:
             return failed(name, "peer.timeout", self._elapsed(started), timeout_s=self._timeout_s)
         except ssl.SSLError as error:
-            return failed(
-                name,
-                "peer.tls",
-                self._elapsed(started),
-                reason=error.reason or "TLS",
-                verify=getattr(error, "verify_message", ""),
-            )
+            return _tls_failure(name, error, self._elapsed(started))
         except OSError as error:
+            if name == "tls":
+                return failed(name, "peer.tls", self._elapsed(started), cause=_CUT_OFF_CAUSE, errno=error.errno)
             return failed(name, "peer.connect", self._elapsed(started), errno=error.errno)
         except SuiteError as error:
             return failed(name, error.code, self._elapsed(started))
@@ -149,18 +153,51 @@ def clock_stage(answer: Answer) -> StageResult:
     """The peer's clock against ours, from its `Date` header."""
     if answer.clock_offset_ms is None:
         return skipped("clock", "the peer sends no Date header")
-    evidence = {"clock_offset_ms": answer.clock_offset_ms, "limit_ms": CLOCK_OFFSET_MS_MAX}
+    evidence: dict[str, Any] = {"clock_offset_ms": answer.clock_offset_ms, "limit_ms": CLOCK_OFFSET_MS_MAX}
     if abs(answer.clock_offset_ms) > CLOCK_OFFSET_MS_MAX:
         return failed("clock", "clock.skew", 0.0, **evidence)
     return StageResult("clock", "passed", evidence=evidence)
 
 
-async def _handshake(address: str, port: int, host: str) -> dict[str, Any]:
-    _, writer = await asyncio.open_connection(address, port, ssl=ssl.create_default_context(), server_hostname=host)
+def _tls_failure(stage: str, error: ssl.SSLError, duration_ms: float) -> StageResult:
+    """A handshake that failed: OpenSSL's words as evidence, what they mean as the cause."""
+    if isinstance(error, ssl.SSLEOFError):
+        return failed(stage, "peer.tls", duration_ms, cause=_CUT_OFF_CAUSE, reason=error.reason or "EOF", verify="")
+    reason = error.reason or "TLS"
+    cause = _NO_TLS_CAUSE if reason in _NO_TLS_REASONS else None
+    if isinstance(error, ssl.SSLCertVerificationError):
+        cause = _CERTIFICATE_CAUSES.get(error.verify_code, "The peer's certificate is not trusted.")
+    verify = getattr(error, "verify_message", "")
+    return failed(stage, "peer.tls", duration_ms, cause=cause, reason=reason, verify=verify)
+
+
+async def _first_that_connects(addresses: list[str], port: int) -> str:
+    """The first address that takes a connection, as the calls do it; raises OSError of the last one when none does."""
+    failure: OSError | None = None
+    for address in addresses:
+        try:
+            _, writer = await asyncio.open_connection(address, port)
+        except OSError as error:
+            failure = error
+            continue
+        await _close(writer)
+        return address
+    raise failure or OSError("no address")
+
+
+async def _handshake(address: str, target: Target, context: ssl.SSLContext) -> dict[str, Any]:
+    _, writer = await asyncio.open_connection(address, target.port, ssl=context, server_hostname=target.server_name)
     try:
         tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
         certificate = tls.getpeercert() or {}
         not_after = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
         return {"protocol": tls.version(), "not_after": instant_text(not_after)}
     finally:
-        writer.close()
+        await _close(writer)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Close without waiting for the peer's farewell, which may never come."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()

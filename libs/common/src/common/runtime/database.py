@@ -92,10 +92,12 @@ class Database:
     async def open(self) -> None:
         """Connect and migrate; raises SuiteError `database.unavailable` or `database.migration-failed`."""
         with _gone_is_unavailable():
-            if self.dialect == "sqlite":
-                await self._open_sqlite()
-            else:
-                await self._open_postgresql()
+            try:
+                # To its end also when the start is given up: a connection that is being made would be left open.
+                await _to_its_end(self._open_sqlite() if self.dialect == "sqlite" else self._open_postgresql())
+            except asyncio.CancelledError:
+                await self.close()
+                raise
 
     async def close(self) -> None:
         """Close every connection."""
@@ -130,6 +132,16 @@ class Database:
             async with AsyncSession(_opened(self._reader), expire_on_commit=False) as session:
                 session.info[_DATABASE] = self
                 yield session
+
+    @asynccontextmanager
+    async def driver_connection(self) -> AsyncIterator[Any]:
+        """PostgreSQL: the driver's own connection (asyncpg) out of the pool; a statement is a transaction of its own.
+
+        For the few statements whose speed is a feature. Raises SuiteError `database.unavailable`.
+        """
+        with _gone_is_unavailable():
+            async with _opened(self._writer).connect() as connection:
+                yield (await connection.get_raw_connection()).driver_connection
 
     def after_commit(self, session: AsyncSession, callback: Callable[[], None]) -> None:
         """Call it once the transaction of this session (of `write()`) has committed; never when it rolls back."""

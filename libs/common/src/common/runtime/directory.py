@@ -36,6 +36,7 @@ class IntegrationDirectory:
         self._known: dict[str, tuple[str, int]] = {}  # id → tenant, newest version announced
         self._copies: dict[str, Integration] = {}
         self._stale: set[str] = set()
+        self._removals = 0
         self._wake = asyncio.Event()
         self._consumption: Consumption | None = None
         self._task: asyncio.Task[None] | None = None
@@ -77,14 +78,15 @@ class IntegrationDirectory:
         """Every copy at hand, of all tenants."""
         return list(self._copies.values())
 
+    def copy_of(self, integration_id: str) -> Integration | None:
+        """The copy at hand; None when there is none (yet: see `settled`)."""
+        return self._copies.get(integration_id)
+
     async def _handle(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             event = delivery.event
             if event.deleted:
-                self._known.pop(event.subject, None)
-                self._stale.discard(event.subject)
-                if self._copies.pop(event.subject, None) is not None:
-                    await self._tell(None, event.subject)
+                await self._forget(event.subject)
                 continue
             version = int(event.data["version"])
             self._known[event.subject] = (event.tenant, version)
@@ -107,7 +109,7 @@ class IntegrationDirectory:
                     await self._fetch(known[0], integration_id)
                 except SuiteError as error:
                     if error.code in _GONE:
-                        self._stale.discard(integration_id)
+                        await self._forget(integration_id)
                         continue
                     _log.info(
                         "integration copy not refreshed yet",
@@ -118,10 +120,7 @@ class IntegrationDirectory:
                 self._wake.set()
 
     async def _fetch(self, tenant: str, integration_id: str) -> Integration:
-        response = await self._peers.request(
-            "auth-gateway", "GET", f"/auth/v1/integrations/{integration_id}", tenant=tenant
-        )
-        copy = integration_from_json(response.json())
+        copy = await self._ask(tenant, integration_id)
         held = self._copies.get(integration_id)
         announced = self._known.get(integration_id, (tenant, 0))[1]
         if copy.version >= announced:
@@ -131,6 +130,32 @@ class IntegrationDirectory:
             await self._tell(copy, integration_id)
         return self._copies[integration_id]
 
+    async def _ask(self, tenant: str, integration_id: str) -> Integration:
+        while True:
+            removals = self._removals
+            response = await self._peers.request(
+                "auth-gateway", "GET", f"/auth/v1/integrations/{integration_id}", tenant=tenant
+            )
+            # What was removed while the answer was on its way must not come back with it: ask again.
+            if removals == self._removals or integration_id in self._known:
+                break
+        try:
+            return integration_from_json(response.json())
+        except (KeyError, TypeError, ValueError) as error:
+            raise SuiteError(
+                "service.unavailable", "auth-gateway describes the integration in a way this version cannot read."
+            ) from error
+
+    async def _forget(self, integration_id: str) -> None:
+        self._removals += 1
+        self._known.pop(integration_id, None)
+        self._stale.discard(integration_id)
+        if self._copies.pop(integration_id, None) is not None:
+            await self._tell(None, integration_id)
+
     async def _tell(self, copy: Integration | None, integration_id: str) -> None:
         for callback in list(self.changed):
-            await callback(copy, integration_id)
+            try:
+                await callback(copy, integration_id)
+            except Exception:  # noqa: BLE001 - one follower that fails must not keep the copies from the others
+                _log.exception("a follower of the integrations failed", extra={"integration_id": integration_id})

@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 
 from common.models.clock import Clock, Ids, instant_text
@@ -20,6 +21,7 @@ from common.runtime.bus import Bus
 from common.runtime.telemetry import Telemetry, current_trace_id, current_traceparent
 
 EVENTS_WAITING_MAX: Final = 10_000
+STOP_FLUSH_S: Final = 5.0
 _BATCH_EVENTS_MAX: Final = 500
 _GATHER_S: Final = 0.1
 
@@ -56,8 +58,9 @@ class Exchange:
 class TelemetryEvents:
     """Publishes events that may be lost: `put` never blocks; a full queue or an absent bus drops and counts."""
 
-    def __init__(self, bus: Bus, telemetry: Telemetry) -> None:
+    def __init__(self, bus: Bus, telemetry: Telemetry, *, stop_flush_s: float = STOP_FLUSH_S) -> None:
         self._bus = bus
+        self._stop_flush_s = stop_flush_s
         self._waiting: deque[Event] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -79,12 +82,17 @@ class TelemetryEvents:
         self._task = asyncio.create_task(self._run(), name="telemetry-events")
 
     async def stop(self) -> None:
-        """Publish what waits, then stop."""
+        """Publish what waits, within a bound; what is left then is dropped and counted."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self._flush()
+        try:
+            async with asyncio.timeout(self._stop_flush_s):
+                await self._flush()
+        except TimeoutError:
+            self._refused(len(self._waiting), "bus.unavailable")
+            self._waiting.clear()
 
     async def _run(self) -> None:
         while True:
@@ -95,12 +103,22 @@ class TelemetryEvents:
 
     async def _flush(self) -> None:
         while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH_EVENTS_MAX))]
+            # A batch leaves the queue when it is published or given up, so that a stop in between loses none uncounted;
+            # at worst it is published twice, under the same ids.
+            batch = list(islice(self._waiting, _BATCH_EVENTS_MAX))
             try:
                 await self._bus.publish(batch)
             except SuiteError as error:
+                self._refused(len(batch), error.code)
+            except Exception:  # noqa: BLE001 - telemetry that fails must not end telemetry
+                _log.exception("telemetry events not published")
                 self._drop(len(batch))
-                _log.warning("telemetry events dropped", extra={"code": error.code, "dropped": len(batch)})
+            for _ in batch:
+                self._waiting.popleft()
+
+    def _refused(self, count: int, code: str) -> None:
+        self._drop(count)
+        _log.warning("telemetry events dropped", extra={"code": code, "dropped": count})
 
     def _drop(self, count: int) -> None:
         self.dropped += count

@@ -11,11 +11,10 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.trace import SpanKind
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,13 +22,16 @@ from common.models.access import Access
 from common.models.clock import Clock, Ids
 from common.models.errors import SuiteError
 from common.runtime.authentication import Authenticator, Caller
-from common.runtime.http import limited
+from common.runtime.http import RefusedBody, is_json, limited, too_large
 from common.runtime.http_errors import problem_response
 from common.runtime.telemetry import Telemetry, current_traceparent
 
 if TYPE_CHECKING:
     from common.runtime.module import Module
 
+# As many as a size in bytes can have; more would only be work to read.
+_LENGTH_DIGITS_MAX: Final = 19
+_METHOD_NOT_ALLOWED: Final = 405
 _log = logging.getLogger("common.http")
 
 
@@ -87,7 +89,7 @@ class Gate:
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id
         started = self._clock.monotonic()
-        response = _Response(send, request_id, self._clock)
+        response = _Response(send, request_id, self._clock, head=scope["method"] == "HEAD")
         with self._telemetry.span(
             f"{scope['method']} {name}",
             kind=SpanKind.SERVER,
@@ -97,13 +99,17 @@ class Gate:
             request_id=request_id,
         ) as span:
             response.traceparent = current_traceparent()
+            if route is None or response.head:
+                response.allow = self._methods(scope["path"])
             try:
                 await self._admit(scope, headers, route, state)
-                await self._app(scope, limited(receive, self._body_bytes_max), response.send)
+                body = limited(receive, self._body_bytes_max, json=is_json(headers.get("content-type")))
+                # A HEAD is answered by the handler of GET (RFC 9110 §9.3.2); the framework routes it nowhere.
+                await self._app({**scope, "method": "GET"} if response.head else scope, body, response.send)
             except SuiteError as error:
                 await _answer(error, request_id, scope, receive, response)
-            except HTTPException:
-                await _answer(SuiteError("request.too-large", self._limit_text()), request_id, scope, receive, response)
+            except RefusedBody as error:
+                await _answer(error.problem, request_id, scope, receive, response)
             except Exception as error:  # noqa: BLE001 - whatever it was, the caller gets a problem detail
                 _log.error(
                     "request failed unexpectedly",
@@ -125,6 +131,16 @@ class Gate:
                 return route
         return None
 
+    def _methods(self, path: str) -> str:
+        """What Allow says of a path: every method of it, where the framework names those of its first route only."""
+        segment = _first_segment(path)
+        found = {
+            method
+            for (method, first), routes in self._routes.items()
+            if first == segment and any(route.pattern.match(path) for route in routes)
+        }
+        return ", ".join(sorted(found | ({"HEAD"} if "GET" in found else set())))
+
     async def _admit(self, scope: Scope, headers: Headers, route: GuardedRoute | None, state: dict[str, Any]) -> None:
         if route is not None:
             scope["ps.module"] = route.module
@@ -134,11 +150,10 @@ class Gate:
                 state["caller"] = caller
                 _allow(caller, route.access)
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self._body_bytes_max:
-            raise SuiteError("request.too-large", self._limit_text())
-
-    def _limit_text(self) -> str:
-        return f"The limit is {self._body_bytes_max} bytes (PS_BODY_BYTES_MAX)."
+        if not (length.isascii() and length.isdigit()):
+            raise SuiteError("request.malformed", "Content-Length is not a number.")
+        if len(length) > _LENGTH_DIGITS_MAX or int(length) > self._body_bytes_max:
+            raise too_large(self._body_bytes_max)
 
 
 def _allow(caller: Caller, access: Access) -> None:
@@ -157,13 +172,15 @@ async def _answer(error: SuiteError, request_id: str, scope: Scope, receive: Rec
 
 
 class _Response:
-    """Adds the headers that every response carries, and remembers the status."""
+    """Adds the headers that every response carries, and remembers the status; leaves out the body for a HEAD."""
 
-    def __init__(self, send: Send, request_id: str, clock: Clock) -> None:
+    def __init__(self, send: Send, request_id: str, clock: Clock, *, head: bool) -> None:
         self._send = send
         self._request_id = request_id
         self._clock = clock
+        self.head = head
         self.traceparent = ""
+        self.allow = ""
         self.status = 500
         self.started = False
 
@@ -178,4 +195,8 @@ class _Response:
             headers.setdefault("x-content-type-options", "nosniff")
             if self.traceparent:
                 headers["traceparent"] = self.traceparent
+            if self.allow and self.status == _METHOD_NOT_ALLOWED:
+                headers["allow"] = self.allow
+        elif self.head and message["type"] == "http.response.body":
+            message = {**message, "body": b""}
         await self._send(message)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
+import gc
 import logging
 import os
 import resource
@@ -41,7 +43,7 @@ from common.runtime.inbox import Consumer, Subscription
 from common.runtime.leases import Leases
 from common.runtime.module import Module
 from common.runtime.outbox import Relay, outbox_age
-from common.runtime.reference_page import reference_page
+from common.runtime.reference_page import CONTENT_SECURITY_POLICY, reference_page
 from common.runtime.runtime import Runtime, make_runtime
 from common.runtime.settings import RuntimeSettings, environment_of, load
 from common.runtime.stream import StreamHub
@@ -49,6 +51,9 @@ from common.runtime.system import SystemClock, SystemIds
 from common.runtime.telemetry import METRICS_CONTENT_TYPE, Telemetry, set_up_logging
 
 Build = Callable[[Runtime], Module]
+GARBAGE_OBJECTS_MAX: Final = 10_000
+"""New objects between two looks at the young ones; Python's own 700 is for programs without many at once."""
+
 PROCESS_ACCESS: Final = (
     Access("GET", "/livez", frozenset(), "probe of the orchestrator; says only that the process lives"),
     Access("GET", "/readyz", frozenset(), "probe of the orchestrator; says only which module is not ready"),
@@ -56,6 +61,8 @@ PROCESS_ACCESS: Final = (
     Access("GET", "/openapi.json", frozenset(), "the published contract"),
     Access("GET", "/docs", frozenset(), "the published contract, to read"),
 )
+_STREAMS_END_S: Final = 2.0
+_BACKLOG: Final = 2048
 _log = logging.getLogger("common.host")
 
 
@@ -96,6 +103,7 @@ class Host:
             docs_url=None,
             redoc_url=None,
             openapi_url=None,
+            redirect_slashes=False,  # an unknown address is a problem detail, not a redirect to the caller's own Host
         )
         app.state.runtime = self.runtime
         http_errors.install(app)
@@ -122,6 +130,7 @@ class Host:
                 Access("GET", "/readyz", frozenset(), "probe of the orchestrator"),
                 module,
             )
+        app.state.access = {(method, path): row for (method, path), (row, _) in access.items()}
         app.add_middleware(
             Gate,
             routes=guarded_routes(app, access),
@@ -175,8 +184,8 @@ class Host:
         async def docs() -> HTMLResponse:
             """The same, to read."""
             return HTMLResponse(
-                reference_page(app.openapi()),
-                headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+                reference_page(app.openapi(), app.state.access),
+                headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY},
             )
 
     def _module_readiness(self, app: FastAPI, module: Module) -> None:
@@ -199,7 +208,10 @@ class Host:
                 why += bus
                 if module.database is not None:
                     why += await _failure(module.database.ping)
-                why += await module.ready()
+                try:
+                    why += await module.ready()
+                except SuiteError as error:
+                    why.append(error.code)
             found[module.name] = why
         return found
 
@@ -287,6 +299,13 @@ class Host:
         def memory(_: CallbackOptions) -> Iterator[Observation]:
             yield Observation(resident_bytes())
 
+        def unreadable(_: CallbackOptions) -> Iterator[Observation]:
+            for topic, count in self.runtime.bus.unreadable.items():
+                yield Observation(count, {"topic": topic})
+
+        meter.create_observable_counter(
+            "practice_studio.bus.unreadable", [unreadable], description="Records that are no events of ours, skipped"
+        )
         meter.create_observable_gauge(
             "practice_studio.outbox.age", [ages], unit="s", description="Age of the oldest unpublished event"
         )
@@ -338,15 +357,26 @@ def resident_bytes() -> int:
 
 
 def claim_port(host: str, port: int) -> socket.socket:
-    """A bound socket; raises SuiteError `start.port-in-use` naming address and port."""
+    """A listening socket; raises SuiteError `start.port-in-use` naming address and port, or `start.bad-setting`.
+
+    It listens at once, because a port that is only bound can be bound again: two suites that start together would both
+    believe that it is theirs. Who connects before the start is over, waits.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     claimed = socket.socket(family, socket.SOCK_STREAM)
     claimed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         claimed.bind((host, port))
+        claimed.listen(_BACKLOG)
     except OSError as error:
         claimed.close()
-        raise SuiteError("start.port-in-use", f"{host}:{port}: {error.strerror}") from error
+        if error.errno == errno.EADDRINUSE:
+            raise SuiteError("start.port-in-use", f"{host}:{port}: {error.strerror}") from error
+        name = "PS_PORT" if error.errno == errno.EACCES else "PS_HOST"
+        raise SuiteError("start.bad-setting", f"{name}: {host}:{port}: {error.strerror}") from error
+    except TypeError as error:  # what a name becomes that IDNA cannot encode
+        claimed.close()
+        raise SuiteError("start.bad-setting", f"PS_HOST: {host} is no host name") from error
     claimed.set_inheritable(True)
     return claimed
 
@@ -358,40 +388,83 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        cutting = asyncio.create_task(self._cut_streams(), name="streams-cut")
+        try:
+            await super().shutdown(sockets)
+        finally:
+            await _cancel(cutting)
+
+    async def _cut_streams(self) -> None:
+        """End the streams of readers that do not read: their end cannot be sent, and a stop would wait in vain."""
+        await asyncio.sleep(_STREAMS_END_S)
+        for connection in list(self.server_state.connections):
+            cycle = getattr(connection, "cycle", None)
+            if cycle is not None and cycle.scope["path"].endswith("/v1/stream"):
+                connection.transport.abort()
+
 
 async def serve(host: Host, claimed: socket.socket, *, ready: Callable[[], Awaitable[None]] | None = None) -> None:
-    """Run until SIGINT or SIGTERM; `ready` is called once requests are answered."""
-    settings = host.runtime.settings
+    """Run until SIGINT or SIGTERM; `ready` is called once requests are answered.
+
+    A signal during the start ends the start, and what was started already is stopped.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    this = asyncio.current_task()
+    started = False
+
+    def asked_to_stop() -> None:
+        if not started and not stop.is_set() and this is not None:
+            this.cancel()
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    async with host.running() as app:
-        server = _Server(
-            uvicorn.Config(
-                app,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                # the gate's: a module may answer with a clock of its own (the simulator's skewed one)
-                date_header=False,
-                timeout_graceful_shutdown=int(settings.stop_timeout_s),
-                h11_max_incomplete_event_size=64 * 1024,
-            )
+        loop.add_signal_handler(number, asked_to_stop)
+    try:
+        async with host.running() as app:
+            started = True
+            await _serve_until(stop, host, app, claimed, ready)
+    except asyncio.CancelledError:
+        if started or not stop.is_set() or this is None:
+            raise
+        this.uncancel()
+
+
+async def _serve_until(
+    stop: asyncio.Event,
+    host: Host,
+    app: FastAPI,
+    claimed: socket.socket,
+    ready: Callable[[], Awaitable[None]] | None,
+) -> None:
+    server = _Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # the gate's: a module may answer with a clock of its own (the simulator's skewed one)
+            date_header=False,
+            backlog=_BACKLOG,
+            timeout_graceful_shutdown=int(host.runtime.settings.stop_timeout_s),
+            h11_max_incomplete_event_size=64 * 1024,
         )
-        serving = asyncio.create_task(server.serve(sockets=[claimed]), name="http")
-        try:
-            if ready is not None:
-                await _until_started(server, serving)
-                await ready()
-            waiting = asyncio.create_task(stop.wait(), name="signals")
-            await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
-            await _cancel(waiting)
-        finally:
-            host.end_streams()
-            server.should_exit = True
-            await serving
+    )
+    serving = asyncio.create_task(server.serve(sockets=[claimed]), name="http")
+    try:
+        if ready is not None:
+            await _until_started(server, serving)
+            await ready()
+        settle_heap()
+        waiting = asyncio.create_task(stop.wait(), name="signals")
+        await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
+        await _cancel(waiting)
+    finally:
+        host.end_streams()
+        server.should_exit = True
+        await serving
 
 
 async def _until_started(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
@@ -417,6 +490,17 @@ def compose(builds: Sequence[Build], settings: RuntimeSettings, *, service: str,
     """Modules on a runtime of their own, not yet running."""
     runtime = make_runtime(settings, service=service, clock=clock or SystemClock(), ids=SystemIds())
     return Host(runtime, [build(runtime) for build in builds])
+
+
+def settle_heap() -> None:
+    """Once everything is loaded: what is there stays, so that the garbage collector need not look at it again.
+
+    Hundreds of thousands of objects (schemas, routes, statements) live as long as the process; a full collection over
+    them stops everything for tens of milliseconds. See the documentation of `gc.freeze`.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS_MAX, *gc.get_threshold()[1:])
 
 
 def run(start: Callable[[], Awaitable[None]]) -> int:

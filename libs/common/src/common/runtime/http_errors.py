@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic_core.core_schema import ErrorType
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from common.models.errors import FieldError, SuiteError, problem
+from common.runtime.http import RefusedBody, is_json
 
 PROBLEM_JSON: Final = "application/problem+json"
+# The library's own kinds of errors, without those whose message repeats a part of what was sent, or the text of an
+# exception that may.
+_PLAIN_TYPES: Final = frozenset(get_args(ErrorType)) - {
+    "value_error", "assertion_error", "union_tag_invalid", "uuid_parsing", "url_parsing", "url_syntax_violation",
+    "get_attribute_error", "iteration_error", "mapping_type", "bytes_invalid_encoding", "no_such_attribute",
+}  # fmt: skip
 _log = logging.getLogger("common.http")
 
 _BY_STATUS: Final = {
@@ -50,6 +58,8 @@ def install(app: FastAPI) -> None:
 
     async def http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if isinstance(error, RefusedBody):
+            return problem_response(error.problem, request_id_of(request))
         code = _BY_STATUS.get(error.status_code, "request.malformed" if error.status_code < 500 else "internal.error")
         return problem_response(SuiteError(code, headers=dict(error.headers or {})), request_id_of(request))
 
@@ -71,9 +81,8 @@ def request_id_of(request: Request) -> str:
 
 def _is_no_json(request: Request) -> bool:
     """Whether a body came as something else than JSON (the framework then leaves it unread)."""
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    length = request.headers.get("content-length", "0")
-    return length != "0" and kind != "application/json" and not kind.endswith("+json")
+    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    return has_body and not is_json(request.headers.get("content-type"))
 
 
 def _validation_problem(errors: Sequence[Any]) -> SuiteError:
@@ -90,9 +99,5 @@ def _validation_problem(errors: Sequence[Any]) -> SuiteError:
 
 
 def _detail(error: Any) -> str:
-    # `msg` of a custom validator may quote the input; only the library's own messages are shown.
-    if error["type"] in {"value_error", "assertion_error"}:
-        context = error.get("ctx") or {}
-        cause = context.get("error")
-        return str(getattr(cause, "public_detail", "The value is not allowed here."))
-    return str(error["msg"])
+    # Messages of validators and of the types above may quote the input; the others come from the schema alone.
+    return str(error["msg"]) if error["type"] in _PLAIN_TYPES else "The value is not allowed here."

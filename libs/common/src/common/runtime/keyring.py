@@ -18,6 +18,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -27,6 +28,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from common.models.errors import SuiteError
+from common.runtime.random_bytes import random_bytes
 
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -99,9 +101,10 @@ def load_key_encryption_key(*, key: str, key_file: str, data: Path) -> KeyEncryp
     if not key_file and not path.exists():
         _make_kek(path)
     try:
-        return _decode_kek(path.read_text().strip(), f"PS_KEY_FILE ({path.name})")
+        text = path.read_bytes().decode("ascii", "replace").strip()
     except OSError as error:
-        raise SuiteError("start.bad-setting", f"PS_KEY_FILE: {path} cannot be read") from error
+        raise SuiteError("start.bad-setting", f"PS_KEY_FILE: {path} cannot be read: {error.strerror}") from error
+    return _decode_kek(text, f"PS_KEY_FILE ({path.name})")
 
 
 def _make_kek(path: Path) -> None:
@@ -121,8 +124,13 @@ def _make_kek(path: Path) -> None:
 
 def _context(*parts: str | int) -> bytes:
     """The authenticated data of a sealed value; each part with its length, so that no two contexts look alike."""
-    encoded = [str(part).encode() for part in parts]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+    return b"".join(map(_context_part, parts))
+
+
+@lru_cache(maxsize=1024)
+def _context_part(part: str | int) -> bytes:
+    encoded = str(part).encode()
+    return len(encoded).to_bytes(4, "big") + encoded
 
 
 def _decode_kek(text: str, name: str) -> KeyEncryptionKey:
@@ -143,9 +151,10 @@ class TenantKeys:
     def seal(self, plaintext: bytes, *, record: str, field: str, version: int = 1) -> bytes:
         """Seal bytes for one place (record, field, version of the record)."""
         key_version = max(self._ciphers)
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._ciphers[key_version].encrypt(nonce, plaintext, _context(self.tenant, record, field, version))
-        return _FORMAT + key_version.to_bytes(4, "big") + nonce + sealed
+        nonce = random_bytes(_NONCE_BYTES)
+        context = _context(self.tenant, record, field, version)
+        sealed = self._ciphers[key_version].encrypt(nonce, plaintext, context)
+        return b"%b%b%b%b" % (_FORMAT, key_version.to_bytes(4, "big"), nonce, sealed)
 
     def open(self, sealed: bytes, *, record: str, field: str, version: int = 1) -> bytes:
         """The bytes sealed for that place; raises SuiteError `keys.cannot-open`."""

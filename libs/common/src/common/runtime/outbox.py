@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.models.clock import Clock
 from common.models.errors import SuiteError
-from common.models.events import Event
-from common.runtime.bus import Bus
+from common.models.events import EVENT_BYTES_MAX, Event
+from common.runtime.bus import Bus, event_data
 from common.runtime.columns import UtcInstant
 from common.runtime.database import Database, database_of
 from common.runtime.event_text import event_text, parse_event
@@ -28,6 +28,7 @@ from common.runtime.leases import TTL_S, Lease, Leases
 from common.runtime.tables import OUTBOX
 
 LEASE_NAME: Final = "relay"
+UTF_8_BYTES_MAX: Final = 4
 BATCH_EVENTS_MAX: Final = 1_000
 POLL_S: Final = 1.0
 BACKOFF_MIN_S: Final = 0.1
@@ -70,6 +71,7 @@ async def add(
     """Store events in this transaction (of `Database.write()`); the relay is woken after its commit.
 
     `topic` and `reason` (an error code) are for dead letters; `at` is when the row is made, else the event's time.
+    Raises SuiteError `bus.event-too-large`: the transaction then fails with it, since nobody could be told of it.
     """
     if not events:
         return
@@ -83,6 +85,9 @@ async def add(
         }
         for event in events
     ]
+    for event, row in zip(events, rows, strict=True):
+        if len(str(row["event"])) * UTF_8_BYTES_MAX > EVENT_BYTES_MAX:
+            event_data(event)
     await session.execute(insert(OUTBOX), rows)
     database = database_of(session)
     database.after_commit(session, database.outbox_added.set)

@@ -73,12 +73,16 @@ class Peers:
     ) -> httpx.Response:
         """Call a service for a tenant, with the service role.
 
-        Raises SuiteError `service.unavailable` when it does not answer, or the error of its problem detail.
+        Raises SuiteError `service.unavailable` when it does not answer or does not accept this service (which is never
+        the caller's fault), or the error of its problem detail.
         """
-        response = await self._send(service, method, path, tenant, json, params, headers, timeout_s)
+        token = await self._service_token(tenant)
+        response = await self._send(service, method, path, token, json, params, headers, timeout_s)
         if response.status_code == _UNAUTHORIZED:  # the issuer's key was rotated: one more try with a new token
-            self._tokens.pop(tenant, None)
-            response = await self._send(service, method, path, tenant, json, params, headers, timeout_s)
+            token = await self._service_token(tenant, refused=token)
+            response = await self._send(service, method, path, token, json, params, headers, timeout_s)
+            if response.status_code == _UNAUTHORIZED:
+                raise SuiteError("service.unavailable", f"{service} does not accept the token of {self._subject}.")
         _raise_problem(response, service)
         return response
 
@@ -117,25 +121,33 @@ class Peers:
         service: str,
         method: str,
         path: str,
-        tenant: str,
+        token: str,
         json: Any,
         params: Mapping[str, str] | None,
         headers: Mapping[str, str] | None,
         timeout_s: float,
     ) -> httpx.Response:
         sent = {
-            "authorization": f"Bearer {await self._service_token(tenant)}",
+            "authorization": f"Bearer {token}",
             "traceparent": current_traceparent(),
             **(headers or {}),
         }
         return await self._call(service, method, path, json=json, params=params, headers=sent, timeout=timeout_s)
 
-    async def _service_token(self, tenant: str) -> str:
+    async def _service_token(self, tenant: str, refused: str | None = None) -> str:
+        """A token that will do for a while and is not the refused one; one exchange for all who ask at once."""
         async with self._locks.setdefault(tenant, asyncio.Lock()):
             cached = self._tokens.get(tenant)
-            if cached is not None and cached.expires_at - _RENEW_AHEAD > self._clock.now():
+            if cached is not None and cached.text != refused and cached.expires_at - _RENEW_AHEAD > self._clock.now():
                 return cached.text
-            return await self.token(tenant)
+            try:
+                return await self.token(tenant)
+            except SuiteError as error:
+                if error.row.status != _UNAUTHORIZED:
+                    raise
+                raise SuiteError(
+                    "service.unavailable", f"auth-gateway gives {self._subject} no token: {error.row.next_step}"
+                ) from error
 
     async def _call(self, service: str, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import httpx
 from sqlalchemy import MetaData
@@ -23,6 +24,8 @@ from common.runtime.peers import PeerKeySource, Peers
 from common.runtime.settings import RuntimeSettings
 from common.runtime.stream import Tickets
 from common.runtime.telemetry import Telemetry
+
+_ISSUER_TIMEOUT_S: Final = 5.0
 
 
 @dataclass
@@ -67,7 +70,7 @@ def prepare_data(data: Path) -> None:
         data.mkdir(parents=True, exist_ok=True)
         probe = data / ".writable"
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process of the same directory may look at the same time
     except OSError as error:
         raise SuiteError("start.directory-unwritable", f"{data}: {error.strerror or 'cannot be written'}") from error
 
@@ -137,14 +140,19 @@ def _bus(settings: RuntimeSettings, service: str, clock: Clock, ids: Ids) -> Bus
 
 def _fetch_keys(peers: Peers) -> FetchKeys:
     async def fetch(url: str) -> Mapping[str, object]:
-        if not url:
-            return dict((await peers.public("auth-gateway", "GET", "/auth/v1/issuer/jwks.json")).json())
-        try:
-            async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
-                response = await client.get(url)
-                response.raise_for_status()
-                return dict(response.json())
-        except (httpx.HTTPError, ValueError) as error:
-            raise SuiteError("auth.issuer-unavailable") from error
+        if url:
+            return await fetch_document(url)
+        return dict((await peers.public("auth-gateway", "GET", "/auth/v1/issuer/jwks.json")).json())
 
     return fetch
+
+
+async def fetch_document(url: str) -> Mapping[str, object]:
+    """The JSON object an issuer publishes there; raises SuiteError `auth.issuer-unavailable`."""
+    try:
+        async with httpx.AsyncClient(timeout=_ISSUER_TIMEOUT_S, trust_env=False) as client:
+            response = await client.get(url)
+            response.raise_for_status()
+            return dict(response.json())
+    except (httpx.HTTPError, httpx.InvalidURL, TypeError, ValueError) as error:
+        raise SuiteError("auth.issuer-unavailable") from error

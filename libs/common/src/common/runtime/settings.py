@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
+from common.models.access import TENANT_ROLES
 from common.models.errors import SuiteError
+
+_FIELD_IN_ERROR: Final = re.compile(r'field "(\w+)"')
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+"""Signatures by a key pair (RFC 7518 §3.1, RFC 8037): with a shared secret the issuer's readers could sign as well."""
 
 
 class ServiceSettings(BaseSettings):
@@ -29,9 +37,41 @@ class OidcIssuer(BaseModel):
     issuer: str = Field(description="exact `iss`")
     audience: str = Field(description="exact `aud`")
     tenant: str = Field(description="the tenant its tokens belong to")
-    jwks_url: str = Field(description="where its keys are published")
-    algorithms: tuple[str, ...] = Field(default=("RS256", "ES256"), description="accepted algorithms")
-    roles_claim: str = Field(default="roles", description="claim that lists the roles")
+    jwks_url: str = Field(default="", description="where its keys are published; empty: as its discovery document says")
+    algorithms: tuple[Algorithm, ...] = Field(
+        default=("RS256", "ES256"), min_length=1, description="accepted algorithms"
+    )
+    roles_claim: str = Field(
+        default="roles", description="claim that lists the roles; `a.b` is claim b inside the object a"
+    )
+    role_names: dict[str, str] = Field(default_factory=dict, description="the provider's name of a role → ours")
+
+    @field_validator("role_names")
+    @classmethod
+    def _tenant_roles(cls, value: dict[str, str]) -> dict[str, str]:
+        if not set(value.values()) <= TENANT_ROLES:
+            raise ValueError(f"role_names may give {', '.join(sorted(TENANT_ROLES))}")
+        return value
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _jwks_url(cls, value: str) -> str:
+        return _http_url(value) if value else value
+
+
+_DATABASE_URL: Final = "expected postgresql+asyncpg://user:password@host/database, or nothing for SQLite"
+
+
+def _http_url(value: str) -> str:
+    """Itself when it is an http or https URL; raises ValueError without repeating it (it may hold a password)."""
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("expected a URL that begins with http:// or https://")
+    return value
 
 
 class RuntimeSettings(ServiceSettings):
@@ -68,7 +108,9 @@ class RuntimeSettings(ServiceSettings):
     )
     token_issuer: str = Field(default="", description="`iss` of the suite's own tokens; empty: PS_PUBLIC_URL + /auth")
     oidc_issuers: tuple[OidcIssuer, ...] = Field(
-        default=(), description="JSON list of external OpenID issuers, each pinned to a tenant"
+        default=(),
+        description="JSON list of external OpenID issuers, each pinned to a tenant: `issuer`, `audience`, `tenant` "
+        "and, where the usual does not fit, `jwks_url`, `algorithms`, `roles_claim`, `role_names`",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="origins whose pages may call the API, separated by commas"
@@ -122,11 +164,34 @@ class RuntimeSettings(ServiceSettings):
                 ipaddress.ip_network(network)
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(_http_url(origin))
+            if origin != f"{parts.scheme}://{parts.netloc}":  # a browser sends neither a path nor a slash at the end
+                raise ValueError("expected origins such as https://app.example, without a path or a slash at the end")
+        return value
+
+    @field_validator("public_url", "otlp_endpoint")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        return _http_url(value) if value else value
+
+    @field_validator("peers")
+    @classmethod
+    def _peer_urls(cls, value: dict[str, str]) -> dict[str, str]:
+        return {service: _http_url(url) for service, url in value.items()}
+
     @field_validator("database_url")
     @classmethod
     def _database(cls, value: str) -> str:
-        if value and not value.startswith("postgresql+asyncpg://"):
-            raise ValueError("expected postgresql+asyncpg://user:password@host/database, or nothing for SQLite")
+        try:
+            url = make_url(value) if value else None
+        except (ArgumentError, ValueError):  # the port is no number
+            raise ValueError(_DATABASE_URL) from None
+        if url is not None and (url.drivername != "postgresql+asyncpg" or not url.database):
+            raise ValueError(_DATABASE_URL)
         return value
 
     @field_validator("bus_url")
@@ -139,7 +204,8 @@ class RuntimeSettings(ServiceSettings):
     @property
     def base_url(self) -> str:
         """The base URL that callers use, without a trailing slash."""
-        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (self.public_url or f"http://{host}:{self.port}").rstrip("/")
 
     @property
     def issuer(self) -> str:
@@ -155,12 +221,20 @@ def load(settings: type[S], **overrides: Any) -> S:
     try:
         return settings(**overrides)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        prefix = settings.model_config.get("env_prefix", "")
-        raise SuiteError("start.bad-setting", f"{prefix}{name.upper()}: {first['msg']}") from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        name, *place = first["loc"] or ("",)
+        inside = f" ({'/'.join(map(str, place))})" if place else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise SuiteError("start.bad-setting", f"{_variable(settings, str(name))}{inside}: {message}") from None
     except SettingsError as error:  # the value of a complex field is no JSON
-        raise SuiteError("start.bad-setting", str(error).splitlines()[0]) from None
+        found = _FIELD_IN_ERROR.search(str(error))
+        name = _variable(settings, found[1]) if found else str(error).splitlines()[0]
+        raise SuiteError("start.bad-setting", f"{name}: expected JSON") from None
+
+
+def _variable(settings: type[BaseSettings], field: str) -> str:
+    """The environment variable of a field."""
+    return f"{settings.model_config.get('env_prefix', '')}{field.upper()}"
 
 
 def catalogue_markdown(classes: Iterable[tuple[str, type[BaseSettings]]]) -> str:
@@ -172,12 +246,11 @@ def catalogue_markdown(classes: Iterable[tuple[str, type[BaseSettings]]]) -> str
         "start with one line that names it. Generated from the settings classes.",
     ]
     for title, settings in classes:
-        prefix = settings.model_config.get("env_prefix", "")
         lines += ["", f"## {title}", "", "| setting | default | what it is |", "|---|---|---|"]
         for name, field in settings.model_fields.items():
             default = field.get_default(call_default_factory=True)
             lines.append(
-                f"| `{prefix}{name.upper()}` | {_shown(default)} | "
+                f"| `{_variable(settings, name)}` | {_shown(default)} | "
                 f"{(field.description or '').replace('|', chr(92) + '|')} |"
             )
     return "\n".join(lines) + "\n"
@@ -185,7 +258,7 @@ def catalogue_markdown(classes: Iterable[tuple[str, type[BaseSettings]]]) -> str
 
 def names(classes: Iterable[type[BaseSettings]]) -> set[str]:
     """The environment names of all settings."""
-    return {f"{cls.model_config.get('env_prefix', '')}{name.upper()}" for cls in classes for name in cls.model_fields}
+    return {_variable(cls, name) for cls in classes for name in cls.model_fields}
 
 
 def environment_of(settings: Mapping[str, str]) -> None:

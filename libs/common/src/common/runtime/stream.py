@@ -1,7 +1,10 @@
 """Server-sent events (HTML §9.2): one stream per prefix, fed by the module's own topics, for one tenant.
 
 A browser's EventSource can not send a bearer token, so a stream is opened with a ticket: signed, one minute old at
-most, good for one stream. A client that was away is told to read again (`resync`); nothing is replayed.
+most, good for one stream. EventSource's own reconnection therefore meets 401, and the page asks for a new ticket.
+
+Nothing is replayed, whatever `Last-Event-ID` says: a stream begins with `resync`, which tells the page to read what it
+shows, and repeats it where events were dropped because the reader was too slow. `end` says that the suite stops.
 """
 
 from __future__ import annotations
@@ -26,8 +29,11 @@ from common.runtime.keyring import KeyEncryptionKey
 
 TICKET_LIFE_S: Final = 60
 EVENTS_WAITING_MAX: Final = 1_000
+STREAMS_PER_TENANT_MAX: Final = 100
 HEARTBEAT_S: Final = 15.0
 _RECONNECT_MS: Final = 2_000
+_RESYNC: Final = b"event: resync\ndata: {}\n\n"
+_END: Final = b"event: end\ndata: {}\n\n"
 
 
 @dataclass(eq=False, slots=True)
@@ -40,9 +46,18 @@ class _Subscriber:
 class StreamHub:
     """Gives the events of a module's topics to whoever listens."""
 
-    def __init__(self, bus: Bus, topics: Sequence[str]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        topics: Sequence[str],
+        *,
+        heartbeat_s: float = HEARTBEAT_S,
+        streams_per_tenant_max: int = STREAMS_PER_TENANT_MAX,
+    ) -> None:
         self._bus = bus
         self._topics = topics
+        self._heartbeat_s = heartbeat_s
+        self._streams_per_tenant_max = streams_per_tenant_max
         self._subscribers: set[_Subscriber] = set()
         self._consumption: Consumption | None = None
         self._closed = False
@@ -64,6 +79,15 @@ class StreamHub:
         for subscriber in self._subscribers:
             _offer(subscriber, None)
 
+    def open_streams(self, tenant: str) -> int:
+        """How many streams a tenant has open on this replica."""
+        return sum(subscriber.tenant == tenant for subscriber in self._subscribers)
+
+    def admit(self, tenant: str) -> None:
+        """Raises SuiteError `stream.too-many` when the tenant may not open another stream."""
+        if self.open_streams(tenant) >= self._streams_per_tenant_max:
+            raise SuiteError("stream.too-many", f"The limit is {self._streams_per_tenant_max} for each replica.")
+
     async def _handle(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             frame: bytes | None = None
@@ -77,20 +101,21 @@ class StreamHub:
         subscriber = _Subscriber(tenant)
         self._subscribers.add(subscriber)
         try:
-            yield f"retry: {_RECONNECT_MS}\nevent: resync\ndata: {{}}\n\n".encode()
+            yield f"retry: {_RECONNECT_MS}\n".encode() + _RESYNC
             while not self._closed:
                 try:
-                    async with asyncio.timeout(HEARTBEAT_S):
+                    async with asyncio.timeout(self._heartbeat_s):
                         frame = await subscriber.queue.get()
                 except TimeoutError:
                     yield b": alive\n\n"
                     continue
                 if frame is None:
-                    return
+                    break
                 if subscriber.missed:
                     subscriber.missed = False
-                    yield b"event: resync\ndata: {}\n\n"
+                    yield _RESYNC
                 yield frame
+            yield _END
         finally:
             self._subscribers.discard(subscriber)
 

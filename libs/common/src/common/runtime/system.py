@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime
 
 from common.models.identifiers import type_id, uuid7
+from common.runtime.random_bytes import random_bytes
 
 
 class SystemClock:
@@ -24,7 +25,7 @@ class SystemIds:
     """`Ids` from the operating system's random source."""
 
     def new(self, prefix: str) -> str:
-        return type_id(prefix, uuid7(time.time_ns() // 1_000_000, secrets.randbits(74)))
+        return type_id(prefix, uuid7(time.time_ns() // 1_000_000, int.from_bytes(random_bytes(10), "big") >> 6))
 
     def token(self, size_bytes: int = 32) -> str:
         return secrets.token_urlsafe(size_bytes)

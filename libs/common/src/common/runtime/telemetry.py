@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from traceback import format_tb
+from types import TracebackType
+from typing import Any, Final, TextIO
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -32,9 +37,14 @@ from common.runtime.system import SystemClock
 
 METRICS_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _LEVELS: Final = {"ERROR": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.INFO, "DEBUG": logging.DEBUG}
+_EXPORT_TIMEOUT_S: Final = 3.0
+_STOP_TIMEOUT_S: Final = 5.0
+_VALUES: Final = re.compile(r"[(<:]")
 _OWN_LOGGERS: Final = (
     "common", "suite", "auth_gateway", "sync", "hl7_gateway", "diagnostics", "alerts", "simulator", "hl7v2", "pms",
 )  # fmt: skip
+
+_log = logging.getLogger("common.telemetry")
 
 
 class Telemetry:
@@ -95,11 +105,14 @@ class Telemetry:
         return generate_latest(self.registry)
 
     def shutdown(self) -> None:
-        """Send what is buffered and stop."""
-        self._tracers.shutdown()
-        self._meters.shutdown()
-        if self._logs is not None:
-            self._logs()
+        """Send what is buffered and stop; a collector that does not answer holds nobody up for long."""
+        stops = [self._tracers.shutdown, self._meters.shutdown, *([self._logs] if self._logs is not None else [])]
+        threads = [threading.Thread(target=stop, daemon=True, name="telemetry-stop") for stop in stops]
+        for thread in threads:
+            thread.start()
+        deadline = SystemClock().monotonic() + _STOP_TIMEOUT_S
+        for thread in threads:
+            thread.join(max(0.0, deadline - SystemClock().monotonic()))
 
 
 def span_context_of(parent: str) -> SpanContext | None:
@@ -146,8 +159,7 @@ class AllowListFormatter(logging.Formatter):
         fields = project({name: record.__dict__[name] for name in ALLOWED if name in record.__dict__})
         trace_id = current_trace_id()
         own = record.name.split(".")[0] in _OWN_LOGGERS
-        # Our own messages are constants; another library's are formatted, because theirs hold no patient data.
-        message = str(record.msg) if own else record.getMessage()
+        message = str(record.msg) if own else _foreign_message(record)  # our own messages are constants
         if record.exc_info and record.exc_info[0] is not None:
             fields["error_type"] = record.exc_info[0].__name__
             message = f"{message} ({_place(record.exc_info[2])})"
@@ -167,8 +179,37 @@ class AllowListFormatter(logging.Formatter):
         return f"{time} {record.levelname:<7} {record.name}: {message}{' ' if shown else ''}{shown}"
 
 
+def _foreign_message(record: logging.LogRecord) -> str:
+    """What another library says, without the values it says it about: those may be anybody's data.
+
+    Numbers stay, exceptions become their type, other values an ellipsis. asyncio writes the values of a failed task or
+    callback into the text itself, after a bracket or in further lines.
+    """
+    text = str(record.msg).partition("\n")[0]
+    if record.name == "asyncio":
+        return _VALUES.split(text, maxsplit=1)[0].strip()
+    arguments = record.args
+    if not arguments:
+        return text
+    try:
+        if isinstance(arguments, Mapping):
+            return text % {name: _without_value(value) for name, value in arguments.items()}
+        return text % tuple(map(_without_value, arguments))
+    except (TypeError, ValueError, KeyError):
+        return text
+
+
+def _without_value(value: object) -> object:
+    if isinstance(value, (bool, int, float)):
+        return value
+    return type(value).__name__ if isinstance(value, BaseException) else "…"
+
+
 def set_up_logging(settings: RuntimeSettings) -> None:
-    """Log to standard error, once per process; libraries speak from WARNING on."""
+    """Log to standard error, once per process; libraries speak from WARNING on.
+
+    What Python itself would write there with an exception's or a warning's text is logged by type and place instead.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(AllowListFormatter(settings.log_format))
     root = logging.getLogger()
@@ -178,6 +219,35 @@ def set_up_logging(settings: RuntimeSettings) -> None:
         logging.getLogger(name).setLevel(_LEVELS[settings.log_level])
     # aiokafka logs every lost connection many times a second; the bus adapter logs the state once by code
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    sys.excepthook = _report_end
+    sys.unraisablehook = lambda found: _report("an exception could not be raised", found.exc_value)
+    threading.excepthook = lambda found: _report("a thread failed", found.exc_value)
+    warnings.showwarning = _report_warning
+
+
+def _report(message: str, error: BaseException | None) -> None:
+    _log.error(message, exc_info=error)
+
+
+def _report_end(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    # Files and lines of the failure; the exception's text, which may hold values, is left out.
+    sys.stderr.write("".join(format_tb(traceback)))
+    _log.critical("the process ends", exc_info=error)
+
+
+def _report_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    place = f"line {lineno} of {filename.rsplit('/', 1)[-1]}"
+    _log.warning(f"a library warns ({place})", extra={"error_type": category.__name__})
 
 
 def _place(traceback: Any) -> str:
@@ -194,8 +264,12 @@ def _add_otlp(tracers: TracerProvider, readers: list[MetricReader], endpoint: st
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces")))
-    readers.append(PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=f"{endpoint}/v1/metrics")))
+    tracers.add_span_processor(
+        BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=_EXPORT_TIMEOUT_S))
+    )
+    readers.append(
+        PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=f"{endpoint}/v1/metrics", timeout=_EXPORT_TIMEOUT_S))
+    )
 
 
 def _otlp_logs(endpoint: str, resource: Resource) -> Any:
@@ -205,7 +279,9 @@ def _otlp_logs(endpoint: str, resource: Resource) -> Any:
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
     provider = LoggerProvider(resource=resource)
-    provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter(endpoint=f"{endpoint}/v1/logs")))
+    provider.add_log_record_processor(
+        BatchLogRecordProcessor(OTLPLogExporter(endpoint=f"{endpoint}/v1/logs", timeout=_EXPORT_TIMEOUT_S))
+    )
     handler = _OtlpLogHandler(provider.get_logger("practice-studio"))
     for name in _OWN_LOGGERS:
         logging.getLogger(name).addHandler(handler)
@@ -234,6 +310,8 @@ class _OtlpLogHandler(logging.Handler):
             logging.INFO: SeverityNumber.INFO,
         }.get(record.levelno, SeverityNumber.DEBUG)  # fmt: skip
         fields = project({name: record.__dict__[name] for name in ALLOWED if name in record.__dict__})
+        if record.exc_info and record.exc_info[0] is not None:
+            fields["error_type"] = record.exc_info[0].__name__
         self._logger.emit(
             LogRecord(
                 timestamp=int(record.created * 1e9),

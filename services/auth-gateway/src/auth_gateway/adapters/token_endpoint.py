@@ -6,6 +6,7 @@ and here every address must be checked and every exchange recorded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -19,7 +20,7 @@ from common.models.errors import SuiteError
 from common.models.integration import Vendor
 from common.runtime.outbound import Answer, ExchangeContext, Outbound
 from pms.signatures import Surface, signature_of
-from pms.smart import parse_token_response
+from pms.smart import parse_token_response, scope_shown
 
 _OK: Final = 200
 
@@ -52,14 +53,17 @@ class HttpTokenEndpoint:
             )
         except SuiteError as error:
             return TokenAnswer(None, asked_at, error_code=error.code)
-        return _read(answer, asked_at)
+        return _read(answer, asked_at, credential.scopes)
 
 
-def _read(answer: Answer, asked_at: datetime) -> TokenAnswer:
+def _read(answer: Answer, asked_at: datetime, asked_scopes: Sequence[str]) -> TokenAnswer:
     granted = parse_token_response(answer.body) if answer.status == _OK else None
     if granted is not None:
         token = AccessToken(
-            granted.access_token, granted.token_type, " ".join(granted.scope), granted.expires_at(asked_at)
+            granted.access_token,
+            granted.token_type,
+            scope_shown(granted.scope, asked_scopes),
+            granted.expires_at(asked_at),
         )
         return TokenAnswer(
             token, asked_at, answer.status, clock_offset_ms=answer.clock_offset_ms, duration_ms=answer.duration_ms

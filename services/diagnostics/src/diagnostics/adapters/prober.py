@@ -61,7 +61,7 @@ class NetworkProber:
             return failed("metadata", error.code, self._elapsed(started)).as_json()
         version = _fhir_version(answer.body)
         code = metadata_code(answer.status, version)
-        evidence = {"http_status": answer.status, "fhir_version": version}
+        evidence: dict[str, Any] = {"http_status": answer.status, "fhir_version": version}
         if code is not None:
             return failed("metadata", code, self._elapsed(started), **evidence).as_json()
         return StageResult("metadata", "passed", self._elapsed(started), evidence=evidence).as_json()

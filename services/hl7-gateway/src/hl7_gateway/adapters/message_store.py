@@ -1,17 +1,11 @@
-"""Messages in the database.
-
-Saving is three multi-row INSERTs in one transaction: what recognises the messages again, the messages, their events.
-The first says by its row count whether any is a repetition; only then is anything read.
-"""
+"""The catalogue of messages in the database; their bodies lie in the intake."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import CursorResult, Select, Table, delete, insert, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Select, Table, insert, select
 
 from common.models.clock import Clock, Ids, instant_text
 from common.models.errors import SuiteError
@@ -20,68 +14,36 @@ from common.models.paging import Page, decode_cursor, encode_cursor
 from common.runtime import audit, outbox
 from common.runtime.authentication import Caller
 from common.runtime.database import Database
-from hl7_gateway.adapters.tables import MessageRow, SeenRow
-from hl7_gateway.core.message import MessageState, NewMessage, Receipt, StoredMessage
-from hl7_gateway.ports import KeySource, MessageFilter
+from hl7_gateway.adapters.tables import MessageRow
+from hl7_gateway.core.message import MessageState, NewMessage, StoredMessage
+from hl7_gateway.ports import Intake, KeySource, MessageFilter
 
 MESSAGE: Final[Table] = MessageRow.__table__  # type: ignore[attr-defined]
-SEEN: Final[Table] = SeenRow.__table__  # type: ignore[attr-defined]
 BODIES_BYTES_MAX: Final = 32 * 1024 * 1024
-PRUNE_ROWS_MAX: Final = 500
 
 _METADATA: Final = [MESSAGE.c[name] for name in StoredMessage.__slots__]
 
 
 class SqlMessageStore:
-    """`MessageStore` and `MessageBook`."""
+    """`Catalogue` and `MessageBook`."""
 
-    def __init__(self, database: Database, keys: KeySource, clock: Clock, ids: Ids, source: str) -> None:
+    def __init__(
+        self, database: Database, intake: Intake, keys: KeySource, clock: Clock, ids: Ids, source: str
+    ) -> None:
         self._database = database
+        self._intake = intake
         self._keys = keys
         self._clock = clock
         self._ids = ids
         self._source = source
-        self._insert_seen = database.insert(SEEN).on_conflict_do_nothing(index_elements=["duplicate_key"])
 
-    async def save(self, messages: Sequence[NewMessage]) -> Mapping[str, Receipt]:
-        events = {message.id: self._event(message) for message in messages}
-        first = {message.duplicate_key: message for message in reversed(messages)}
+    async def add(self, messages: Sequence[NewMessage]) -> None:
         async with self._database.write() as session:
-            repeated = await self._recognise(session, messages, first)
-            fresh = [message for message in messages if message.id not in repeated] if repeated else messages
+            present = set((await session.execute(_ids_of(messages))).scalars())
+            fresh = [message for message in messages if message.id not in present]
             if fresh:
                 await session.execute(insert(MESSAGE), [_row(message) for message in fresh])
-                await outbox.add(session, [events[message.id] for message in fresh])
-        return repeated
-
-    async def _recognise(
-        self, session: AsyncSession, messages: Sequence[NewMessage], first: Mapping[bytes, NewMessage]
-    ) -> dict[str, Receipt]:
-        """Remember the messages; receipts of those that were here before."""
-        seen = [
-            {
-                "duplicate_key": key,
-                "message_id": message.id,
-                "received_at": message.received_at,
-                "state": message.state.value,
-            }
-            for key, message in first.items()
-        ]
-        # In the order of the key: two replicas that insert the same ones wait for each other instead of deadlocking.
-        seen.sort(key=lambda row: row["duplicate_key"])
-        result: Any = await session.execute(self._insert_seen, seen)
-        if isinstance(result, CursorResult) and result.rowcount == len(messages):
-            return {}
-        known = select(SEEN).where(SEEN.c.duplicate_key.in_(list(first)))
-        receipts = {
-            row.duplicate_key: Receipt(row.message_id, row.received_at, MessageState(row.state))
-            for row in await session.execute(known)
-        }
-        return {
-            message.id: receipts[message.duplicate_key]
-            for message in messages
-            if receipts[message.duplicate_key].message_id != message.id
-        }
+                await outbox.add(session, [self._event(message) for message in fresh])
 
     def _event(self, message: NewMessage) -> Event:
         received = message.state is MessageState.RECEIVED
@@ -97,7 +59,7 @@ class SqlMessageStore:
         if received:
             data |= {"hl7_version": message.header.version, "patient_key": message.patient_key, "duplicate": False}
         else:
-            data |= {"acknowledgment_code": message.acknowledgment_code, "error_code": message.findings[-1]}
+            data |= {"acknowledgment_code": message.acknowledgment_code, "error_code": message.rejection}
         return Event(
             id=self._ids.new("evt"),
             type="ps.hl7.received" if received else "ps.hl7.rejected",
@@ -105,8 +67,7 @@ class SqlMessageStore:
             subject=message.id,
             time=message.received_at,
             tenant=message.tenant,
-            # Without a patient there is no order to keep but the integration's own.
-            key=message.patient_key or message.integration_id,
+            key=message.order_key or message.patient_key or message.integration_id,
             data=data,
             traceparent=message.traceparent,
         )
@@ -131,9 +92,10 @@ class SqlMessageStore:
         keys = await self._keys.tenant(caller.tenant)
         async with self._database.write() as session:
             row = (await session.execute(_of(caller.tenant, [message_id], with_body=True))).first()
-            if row is None:
+            sealed = (await self._sealed([row])).get(message_id) if row is not None else None
+            if row is None or sealed is None:
                 raise SuiteError("message.not-found")
-            body = keys.open(row.sealed_body, record=row.id, field="body")
+            body = keys.open(sealed, record=row.id, field="body")
             entry = audit.Audit(
                 action="message.body.read", subject=message_id, caller=caller, time=self._clock.now(), reason=reason
             )
@@ -148,35 +110,32 @@ class SqlMessageStore:
             if len(found) > 1 and sum(found) > BODIES_BYTES_MAX:
                 raise SuiteError("request.too-large", f"Ask for fewer messages: at most {BODIES_BYTES_MAX} bytes.")
             rows = {row.id: row for row in await session.execute(_of(caller.tenant, message_ids, with_body=True))}
+        sealed = await self._sealed(rows.values())
         async with self._database.write() as session:
             entry = audit.Audit(
                 action="messages.bodies.read",
                 subject="messages",
                 caller=caller,
                 time=self._clock.now(),
-                detail={"count": len(rows)},
+                detail={"count": len(sealed)},
             )
             await audit.record(session, entry)
-        present = [rows[message_id] for message_id in dict.fromkeys(message_ids) if message_id in rows]
-        return [(_stored(row), keys.open(row.sealed_body, record=row.id, field="body")) for row in present]
+        present = [rows[message_id] for message_id in dict.fromkeys(message_ids) if message_id in sealed]
+        return [(_stored(row), keys.open(sealed[row.id], record=row.id, field="body")) for row in present]
 
-    async def forget_seen(self, window_s: float) -> int:
-        """Delete what recognises messages older than the window, in small transactions; returns how many."""
-        before, forgotten = self._clock.now() - timedelta(seconds=window_s), 0
-        while True:
-            old = select(SEEN.c.duplicate_key).where(SEEN.c.received_at < before).limit(PRUNE_ROWS_MAX)
-            async with self._database.write() as session:
-                result: Any = await session.execute(delete(SEEN).where(SEEN.c.duplicate_key.in_(old)))
-            forgotten += int(result.rowcount)
-            if result.rowcount < PRUNE_ROWS_MAX:
-                return forgotten
+    async def _sealed(self, rows: Collection[Any]) -> Mapping[str, bytes]:
+        """The sealed bodies that are still kept, by message id."""
+        here = {row.id: row.sealed_body for row in rows if row.sequence is None}
+        sequences = {row.sequence: row.id for row in rows if row.sequence is not None}
+        kept = await self._intake.bodies(list(sequences)) if sequences else {}
+        return here | {sequences[sequence]: sealed for sequence, sealed in kept.items()}
 
 
 def search_statement(tenant: str, wanted: MessageFilter) -> Select[Any]:
     """The messages that fit, newest first, without their bodies."""
     columns = MESSAGE.c
     statement = select(*_METADATA).where(columns.tenant == tenant)
-    for name in ("integration_id", "channel", "control_id", "message_type", "trigger_event", "state"):
+    for name in ("integration_id", "channel", "connection_id", "control_id", "message_type", "trigger_event", "state"):
         value = getattr(wanted, name)
         if value is not None:
             statement = statement.where(columns[name] == value)
@@ -190,8 +149,16 @@ def search_statement(tenant: str, wanted: MessageFilter) -> Select[Any]:
 
 
 def _of(tenant: str, message_ids: Sequence[str], *, with_body: bool = False) -> Select[Any]:
-    columns = [*_METADATA, MESSAGE.c.sealed_body] if with_body else _METADATA
+    columns = [*_METADATA, MESSAGE.c.sealed_body, MESSAGE.c.sequence] if with_body else _METADATA
     return select(*columns).where(MESSAGE.c.tenant == tenant, MESSAGE.c.id.in_(message_ids))
+
+
+def _ids_of(messages: Sequence[NewMessage]) -> Select[Any]:
+    """Those that are there already. The tenant leads the primary key."""
+    tenants = {message.tenant for message in messages}
+    return select(MESSAGE.c.id).where(
+        MESSAGE.c.tenant.in_(tenants), MESSAGE.c.id.in_([message.id for message in messages])
+    )
 
 
 def _row(message: NewMessage) -> dict[str, Any]:
@@ -214,7 +181,9 @@ def _row(message: NewMessage) -> dict[str, Any]:
         "acknowledgment_code": message.acknowledgment_code,
         "size_bytes": message.size_bytes,
         "findings": message.findings,
-        "sealed_body": message.sealed_body,
+        "sealed_body": b"",
+        "sequence": message.sequence,
+        "connection_id": message.connection_id,
     }
 
 

@@ -11,16 +11,24 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections import deque
-from collections.abc import Callable, Mapping
+import ssl
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol, cast
 
 from common.models.clock import Clock
 from common.models.errors import SuiteError
-from hl7_gateway.core.connection import Body, Connection, Cut, Event, Limits, Outside, Received, State, TooLarge
+from hl7_gateway.adapters.tls_material import certificate_of, server_context
+from hl7_gateway.core.allowed_peers import Admission, Certificate, admission
+from hl7_gateway.core.connection import Connection, Cut, Event, Limits, Outside, Received, State, TooLarge
+from hl7_gateway.core.connection_configuration import AllowedPeer, TlsMaterial
+from hl7_gateway.core.connection_configuration import Connection as Configured
+from hl7_gateway.core.reception import Peer
+from hl7v2 import mllp
 
 BACKLOG: Final = 512
+HANDSHAKE_TIMEOUT_S: Final = 10.0
 SWEEP_S_MAX: Final = 1.0
 _SWEEPS_PER_TIMEOUT: Final = 4
 
@@ -34,10 +42,10 @@ class Receiver(Protocol):
     def full(self) -> bool:
         """Whether no more should be read for now."""
 
-    def receive(self, body: bytes, peer: str, answered: Callable[[bytes], None]) -> None:
+    def receive(self, body: bytes, peer: Peer, write: Callable[[bytes], None]) -> None:
         """One frame."""
 
-    def too_large(self, size_bytes: int, answered: Callable[[bytes], None]) -> None:
+    def too_large(self, size_bytes: int, write: Callable[[bytes], None]) -> None:
         """A frame over the cap."""
 
 
@@ -47,6 +55,8 @@ class Counters:
 
     connections: int = 0
     connections_refused: int = 0
+    connections_not_allowed: int = 0
+    connections_reset: int = 0
     connections_idle: int = 0
     connections_slow: int = 0
     frames: int = 0
@@ -65,12 +75,38 @@ class ListenerLimits:
     connections_max: int
     connection_waiting_messages_max: int
     connection: Limits
+    connections_per_peer_max: int = 100_000
+    keep_alive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Who is let in: TLS, and the rows of allowed peers (none: everybody)."""
+
+    tls: ssl.SSLContext | None = None
+    allowed_peers: Sequence[AllowedPeer] = ()
+
+
+OPEN_DOOR: Final = Door()
 
 
 class MllpListener:
     """One listening port."""
 
-    def __init__(self, host: str, port: int, receiver: Receiver, clock: Clock, limits: ListenerLimits) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        receiver: Receiver,
+        clock: Clock,
+        limits: ListenerLimits,
+        *,
+        door: Door = OPEN_DOOR,
+        name: str = "PS_HL7_LISTEN_PORT",
+    ) -> None:
+        self.door = door
+        self.name = name
+        self.by_address: Counter[str] = Counter()
         self.host = host
         self.port = port
         self.counters = Counters()
@@ -89,10 +125,16 @@ class MllpListener:
         try:
             # No SO_REUSEPORT: two listeners on one port would share its peers by chance.
             self._server = await loop.create_server(
-                lambda: _Protocol(self), self.host, self.port, backlog=BACKLOG, reuse_address=True
+                lambda: _Protocol(self),
+                self.host,
+                self.port,
+                backlog=BACKLOG,
+                reuse_address=True,
+                ssl=self.door.tls,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if self.door.tls is not None else None,
             )
         except OSError as error:
-            place = f"{self.host}:{self.port} (PS_HL7_LISTEN_PORT): {error.strerror or 'cannot be listened on'}"
+            place = f"{self.host}:{self.port} ({self.name}): {error.strerror or 'cannot be listened on'}"
             raise SuiteError("start.port-in-use", place) from error
         self.port = int(self._server.sockets[0].getsockname()[1])
         self._sweeper = asyncio.create_task(self._sweep(), name="mllp-sweeper")
@@ -131,19 +173,35 @@ class MllpListener:
             "counters": asdict(self.counters),
         }
 
-    def opened(self, protocol: _Protocol) -> bool:
-        """Whether there is room for one more."""
+    def opened(self, protocol: _Protocol, address: str, certificate: Certificate | None) -> Admission | None:
+        """Let it in, or say why not."""
         if len(self.open) >= self.limits.connections_max:
-            self.counters.connections_refused += 1
-            _log.warning("connection refused: too many", extra={"limit": self.limits.connections_max})
-            return False
+            self._refuse("too many", self.limits.connections_max)
+            return None
+        if self.by_address[address] >= self.limits.connections_per_peer_max:
+            self._refuse("too many of one peer", self.limits.connections_per_peer_max)
+            return None
+        admitted = admission(self.door.allowed_peers, address, certificate)
+        if admitted is None:
+            self.counters.connections_not_allowed += 1
+            _log.warning("connection refused: not an allowed peer", extra={"port": self.port})
+            return None
         self.counters.connections += 1
         self.open.add(protocol)
+        self.by_address[address] += 1
         self._emptied.clear()
-        return True
+        return admitted
 
-    def closed(self, protocol: _Protocol) -> None:
+    def _refuse(self, why: str, limit: int) -> None:
+        self.counters.connections_refused += 1
+        _log.warning("connection refused: %s", why, extra={"limit": limit, "port": self.port})
+
+    def closed(self, protocol: _Protocol, address: str) -> None:
         """It is gone."""
+        if protocol in self.open:
+            self.by_address[address] -= 1
+            if not self.by_address[address]:
+                del self.by_address[address]
         self.open.discard(protocol)
         self.paused.discard(protocol)
         if not self.open:
@@ -169,20 +227,24 @@ class MllpListener:
 class _Protocol(asyncio.Protocol):
     """One socket."""
 
-    __slots__ = ("_answers", "_connection", "_junk_told", "_listener", "_peer", "_transport", "_writable")
+    __slots__ = ("_address", "_answers", "_connection", "_junk_told", "_listener", "_peer", "_transport", "_writable")
 
     def __init__(self, listener: MllpListener) -> None:
         self._listener = listener
         self._connection = Connection(listener.limits.connection, listener.clock.monotonic())
         self._transport: asyncio.Transport | None = None
         self._answers: deque[_Slot] = deque()
-        self._peer = ""
+        self._address = ""
+        self._peer = Peer("")
         self._junk_told = False
         self._writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        if not self._listener.opened(self):
+        named = self._transport.get_extra_info("peername") or ("", 0)
+        self._address = str(named[0])
+        admitted = self._listener.opened(self, self._address, _certificate(self._transport))
+        if admitted is None:
             self._connection.lost()
             self._transport.abort()
             return
@@ -191,9 +253,9 @@ class _Protocol(asyncio.Protocol):
             # An acknowledgement is small and waited for (Nagle's algorithm would hold it back).
             endpoint.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # A peer that lost its power says nothing; the system then finds out before the idle time is over.
-            endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        peer = self._transport.get_extra_info("peername") or ("", 0)
-        self._peer = f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+            endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(self._listener.limits.keep_alive))
+        shown = f"[{named[0]}]" if ":" in self._address else self._address
+        self._peer = Peer(f"{shown}:{named[1]}", admitted)
 
     def data_received(self, data: bytes) -> None:
         listener = self._listener
@@ -211,7 +273,9 @@ class _Protocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection.lost()
         self._transport = None
-        self._listener.closed(self)
+        if exc is not None:
+            self._listener.counters.connections_reset += 1
+        self._listener.closed(self, self._address)
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -256,9 +320,9 @@ class _Protocol(asyncio.Protocol):
 
     def _take(self, received: Received) -> None:
         counters = self._listener.counters
-        if isinstance(received, Body):
+        if isinstance(received, mllp.Frame):
             counters.frames += 1
-            self._listener.receiver.receive(received.data, self._peer, self._slot())
+            self._listener.receiver.receive(received.body, self._peer, self._slot())
         elif isinstance(received, TooLarge):
             counters.frames_too_large += 1
             self._listener.receiver.too_large(received.size_bytes, self._slot())
@@ -313,6 +377,12 @@ class _Protocol(asyncio.Protocol):
         self._transport.pause_reading()
 
 
+def _certificate(transport: asyncio.Transport) -> Certificate | None:
+    tls = transport.get_extra_info("ssl_object")
+    shown = tls.getpeercert(binary_form=True) if tls is not None else None
+    return certificate_of(shown) if shown else None
+
+
 class _Slot:
     """The place of one answer in its connection's order; called once, with the frames to write."""
 
@@ -325,3 +395,24 @@ class _Slot:
     def __call__(self, frames: bytes) -> None:
         self.frames = frames
         self._protocol.flush()
+
+
+def configured_listener(
+    connection: Configured, material: TlsMaterial, receiver: Receiver, clock: Clock, general: ListenerLimits
+) -> MllpListener:
+    """The listener of a connection; `general` are the gateway's own limits, where the connection has none."""
+    document, listening = connection.configuration, connection.listening
+    tls = server_context(material, mutual=document.tls.mode == "mutual") if document.tls.mode != "off" else None
+    limits = ListenerLimits(
+        connections_max=listening.connections_max,
+        connection_waiting_messages_max=general.connection_waiting_messages_max,
+        connection=Limits(
+            frame_bytes_max=document.frame_bytes_max,
+            frame_timeout_s=listening.frame_timeout_s,
+            idle_timeout_s=document.idle_timeout_s,
+        ),
+        connections_per_peer_max=listening.connections_per_peer_max,
+        keep_alive=document.keep_alive,
+    )
+    door = Door(tls, tuple(listening.allowed_peers))
+    return MllpListener(document.host, document.port, receiver, clock, limits, door=door, name=document.name)

@@ -22,11 +22,19 @@ class Answer:
 
 
 def answer(
-    message: hl7v2.Message, header: Header, outcome: Outcome, why: Rejection | None, *, message_id: str, now: datetime
+    message: hl7v2.Message,
+    header: Header,
+    outcome: Outcome,
+    why: Rejection | None,
+    *,
+    message_id: str,
+    now: datetime,
+    findings: Sequence[hl7v2.Finding] = (),
 ) -> Answer:
-    """The acknowledgements of a message; the same arguments give the same bytes."""
+    """The acknowledgements of a message; the same arguments give the same bytes. `findings` say more than `why`."""
     codes = acknowledgment_codes(outcome, header.accept_condition, header.application_condition)
-    findings = () if why is None else (why.finding(),)
+    if why is not None and not findings:
+        findings = (why.finding(),)
     frames = [
         mllp.encode(bytes(hl7v2.acknowledge(message, code, findings, now=now, control_id=control_id)))
         for code, control_id in zip(codes, _control_ids(message_id, codes), strict=True)

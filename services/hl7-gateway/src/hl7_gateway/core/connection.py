@@ -112,13 +112,6 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
-    """A whole message, to be answered."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class TooLarge:
     """A frame over the cap, to be answered with a rejection; then the connection ends."""
 
@@ -137,7 +130,8 @@ class Cut:
     """A frame that did not end: another one began inside it, or the peer went away. Nothing was acknowledged."""
 
 
-Received = Body | TooLarge | Outside | Cut
+Received = mllp.Frame | TooLarge | Outside | Cut
+"""`mllp.Frame` is a whole message, to be answered."""
 
 
 class Connection:
@@ -169,7 +163,7 @@ class Connection:
                 self._happened(Event.FRAME_ENDED)
                 self._progress_at = now
                 self.owed += 1
-                found.append(Body(event.body))
+                found.append(event)
             elif isinstance(event, mllp.FrameTooLarge):
                 self._happened(Event.FRAME_TOO_LARGE)
                 self.owed += 1
@@ -195,7 +189,7 @@ class Connection:
         for event in self._decoder.receive_eof():
             if isinstance(event, mllp.Frame):  # whole but for the carriage return behind its end block
                 self.owed += 1
-                found.append(Body(event.body))
+                found.append(event)
             else:
                 found.append(Cut())
         self._happened(Event.PEER_ENDED)

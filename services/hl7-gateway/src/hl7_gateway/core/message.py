@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import hl7v2
 from common.models.identifier_systems import IdentifierSystem, system_of
-from hl7_gateway.core.senders import InboundChannel
 
 TEXT_CHARACTERS_MAX: Final = 199
 """Of what is kept beside the body: the longest that HL7 v2.8.2 allows MSH-10 (chapter 2, §2.14.9.10)."""
@@ -22,6 +20,8 @@ FIELD_MISSING: Final = "hl7.field-missing"
 # nothing may stand that only claims to be a message type.
 _CODE: Final = re.compile(r"[A-Z0-9]{3}")
 _VERSION: Final = re.compile(r"[0-9](\.[0-9]{1,2}){0,3}")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _UNSTORABLE: Final = dict.fromkeys((*range(32), 127), "�")
 
 
@@ -94,17 +94,6 @@ def patient_text(system: str, number: str) -> str:
     return f"{system}|{number}"
 
 
-def duplicate_key(channel: InboundChannel, header: Header, state: MessageState, body: bytes) -> bytes:
-    """32 bytes that are the same for the same message of the same sender on the same channel.
-
-    MSH-10 alone is not unique in the field (counters restart, systems are restored), so the whole body counts. The
-    state counts too: a rejected message that is sent again once its type is taken is a new one.
-    """
-    place = (channel.tenant, channel.integration_id, channel.channel, state.value)
-    sender = "\x1f".join((*place, header.application, header.facility, header.control_id))
-    return hashlib.sha256(hashlib.sha256(body).digest() + sender.encode()).digest()
-
-
 def acknowledgment_id(message_id: str) -> str:
     """MSH-10 of our acknowledgement: the last 20 characters of the message's id (20 is the most before v2.7).
 
@@ -113,20 +102,54 @@ def acknowledgment_id(message_id: str) -> str:
     return message_id[-20:]
 
 
+def instant_of(milliseconds: int) -> datetime:
+    """The instant of milliseconds since 1970."""
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def milliseconds_of(instant: datetime) -> int:
+    """Whole milliseconds since 1970."""
+    return (instant - _EPOCH) // _MILLISECOND
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What is remembered of a message in order to answer it again as the first time."""
 
     message_id: str
     received_at: datetime
-    state: MessageState
+
+
+class TakenMessage(NamedTuple):
+    """A message as it is stored before it is acknowledged: nothing that its bytes say themselves.
+
+    `received_ms` is milliseconds since 1970; `rejection` the error code of a message that is stored and rejected, else
+    empty; `sealed_body` is sealed for (id, "body").
+    """
+
+    id: str
+    tenant: str
+    integration_id: str
+    channel: str
+    peer: str
+    received_ms: int
+    rejection: str
+    sealed_body: bytes
+    duplicate_key: bytes
+    connection_id: str = ""
+
+    @property
+    def state(self) -> MessageState:
+        """What the message is stored as."""
+        return MessageState.REJECTED if self.rejection else MessageState.RECEIVED
 
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message on its way into the store. `sealed_body` is sealed for (id, "body")."""
+    """A stored message, read, on its way into the catalogue. `sequence` is its body's place in the intake."""
 
     id: str
+    sequence: int
     tenant: str
     integration_id: str
     channel: str
@@ -137,10 +160,11 @@ class NewMessage:
     state: MessageState
     acknowledgment_code: str
     size_bytes: int
-    sealed_body: bytes
-    findings: tuple[str, ...]
-    duplicate_key: bytes
+    findings: tuple[Any, ...]
     traceparent: str
+    connection_id: str = ""
+    order_key: str = ""
+    rejection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +175,7 @@ class StoredMessage:
     tenant: str
     integration_id: str
     channel: str
+    connection_id: str
     peer: str
     application: str
     facility: str
@@ -163,4 +188,4 @@ class StoredMessage:
     state: MessageState
     acknowledgment_code: str
     size_bytes: int
-    findings: tuple[str, ...]
+    findings: tuple[Any, ...]

@@ -13,13 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from common.models.identifier_systems import IdentifierSystem
-from common.models.integration import Channel, ChannelKind, Integration, IntegrationState
+from common.models.integration import Channel, ChannelKind, Integration
 
 SENDER_UNKNOWN: Final = "hl7.sender-unknown"
 SENDER_AMBIGUOUS: Final = "hl7.sender-ambiguous"
-
-# A paused integration still takes messages: pausing stops pulls and writes, and loses nothing.
-_LISTENING: Final = frozenset({IntegrationState.ACTIVE, IntegrationState.PAUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +39,8 @@ class SenderTable:
 
     rows: Mapping[Sender, tuple[InboundChannel, ...]] = field(default_factory=dict)
     tenants: frozenset[str] = frozenset()
+    systems: Mapping[str, tuple[IdentifierSystem, ...]] = field(default_factory=dict)
+    """Identifier systems by integration."""
 
     def resolve(self, application: str, facility: str) -> InboundChannel | str:
         """The channel, or the error code: `hl7.sender-unknown` or `hl7.sender-ambiguous`."""
@@ -67,8 +66,9 @@ def sender_table(integrations: Iterable[Integration]) -> SenderTable:
     """The table of every hl7v2-in channel of integrations that are active or paused."""
     rows: dict[Sender, list[InboundChannel]] = {}
     tenants: set[str] = set()
-    for integration in sorted(integrations, key=lambda one: one.id):
-        if integration.state not in _LISTENING:
+    known = sorted(integrations, key=lambda one: one.id)
+    for integration in known:
+        if not integration.listens:
             continue
         for name in sorted(integration.channels):
             channel = integration.channels[name]
@@ -78,7 +78,8 @@ def sender_table(integrations: Iterable[Integration]) -> SenderTable:
             tenants.add(integration.tenant)
             for sender in _senders(channel):
                 rows.setdefault(sender, []).append(destination)
-    return SenderTable({sender: tuple(found) for sender, found in rows.items()}, frozenset(tenants))
+    systems = {integration.id: tuple(integration.identifier_systems) for integration in known}
+    return SenderTable({sender: tuple(found) for sender, found in rows.items()}, frozenset(tenants), systems)
 
 
 def _senders(channel: Channel) -> list[Sender]:

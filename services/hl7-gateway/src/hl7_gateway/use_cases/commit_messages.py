@@ -19,28 +19,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-import hl7v2
 from common.models.clock import Clock
 from common.models.errors import SuiteError
-from hl7_gateway.core.acknowledgment import APPLICATION_CODES, Outcome
-from hl7_gateway.core.answer import Answer, answer
-from hl7_gateway.core.message import (
-    FIELD_MISSING,
-    Header,
-    MessageState,
-    NewMessage,
-    Receipt,
-    duplicate_key,
-    patient_name,
-)
+from hl7_gateway.core.message import Receipt, TakenMessage, milliseconds_of
+from hl7_gateway.core.reception import Reception
 from hl7_gateway.core.rejection import KEYS_UNAVAILABLE, STORE_FAILED, Rejection
-from hl7_gateway.core.senders import InboundChannel
-from hl7_gateway.ports import Keys, KeySource, MessageStore, Trace
+from hl7_gateway.core.shape import Shape
+from hl7_gateway.ports import Intake, Keys, KeySource
+from hl7v2 import Finding
 
 KEYS_FRESH_S: Final = 30.0
 KEYS_RETRY_S: Final = 1.0
 KEYS_TIMEOUT_S: Final = 2.0
 ATTEMPT_MIN_S: Final = 0.25
+LOADED_S: Final = 0.05
 
 _log = logging.getLogger("hl7_gateway.commit")
 
@@ -57,59 +49,53 @@ STORED: Final = Verdict()
 NOT_STORED: Final = Verdict(failure=STORE_FAILED)
 
 
+Settled = Callable[["Arrival", Verdict], None]
+"""Called with what became of a message, once it may be answered."""
+
+
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """A message whose channel is known and that waits to be stored. `rejection` is stored with it when there is one."""
+    """A message whose channel is known and that waits to be stored; a rejected one is stored with its rejection.
+
+    `control_id` is MSH-10 as it stands when `shape.accepted` can be filled with it, else empty; `began` is seconds of
+    the monotonic clock.
+    """
 
     id: str
     body: bytes
     peer: str
-    message: hl7v2.Message
-    header: Header
-    channel: InboundChannel
-    rejection: Rejection | None
+    shape: Shape
+    control_id: bytes
     received_at: datetime
     began: float
-    trace: Trace
-    settled: Callable[[Arrival, Verdict], None]
-    new: NewMessage | None = None
-    answer: Answer | None = None
-
-    @property
-    def outcome(self) -> Outcome:
-        """What the sender is told once the message is stored."""
-        return Outcome.ACCEPTED if self.rejection is None else self.rejection.outcome
+    reception: Reception
+    findings: Sequence[Finding]
+    settled: Settled
+    write: Callable[[bytes], None]
+    taken: TakenMessage | None = None
 
     def prepare(self, keys: Keys) -> None:
-        """Make what is stored and what is answered, so that the transaction itself is short."""
-        header, channel = self.header, self.channel
-        patient = patient_name(self.message, channel.identifier_systems)
-        state = MessageState.RECEIVED if self.rejection is None else MessageState.REJECTED
-        findings = [*self.message.tolerated]
-        if not header.control_id:
-            findings.append(FIELD_MISSING)
-        if self.rejection is not None:
-            findings.append(self.rejection.code)
-        self.new = NewMessage(
-            id=self.id,
-            tenant=channel.tenant,
-            integration_id=channel.integration_id,
-            channel=channel.channel,
-            peer=self.peer,
-            header=header,
-            patient_key=keys.pseudonym("patient", patient) if patient else None,
-            received_at=self.received_at,
-            state=state,
-            acknowledgment_code=APPLICATION_CODES[self.outcome],
-            size_bytes=len(self.body),
-            sealed_body=keys.seal(self.body, record=self.id, field="body"),
-            findings=tuple(findings),
-            duplicate_key=duplicate_key(channel, header, state, self.body),
-            traceparent=self.trace.traceparent,
+        """Make what is stored, so that the transaction itself is short."""
+        shape, channel = self.shape, self.shape.channel
+        self.taken = TakenMessage(
+            self.id,
+            channel.tenant,
+            channel.integration_id,
+            channel.channel,
+            self.peer,
+            milliseconds_of(self.received_at),
+            shape.rejection.code if shape.rejection is not None else "",
+            keys.seal(self.body, record=self.id, field="body"),
+            shape.duplicate_key(self._what_counts()),
+            self.reception.connection_id,
         )
-        self.answer = answer(
-            self.message, header, self.outcome, self.rejection, message_id=self.id, now=self.received_at
-        )
+
+    def _what_counts(self) -> bytes:
+        """What makes the message a repetition of another."""
+        rule = self.reception.duplicate_rule
+        if rule == "sender-control-id" and self.control_id:
+            return self.control_id
+        return self.id.encode() if rule == "off" else self.body
 
 
 @dataclass(slots=True)
@@ -140,7 +126,7 @@ class Committer:
 
     def __init__(
         self,
-        store: MessageStore,
+        intake: Intake,
         keys: KeySource,
         clock: Clock,
         *,
@@ -149,17 +135,25 @@ class Committer:
         store_timeout_s: float,
     ) -> None:
         self.counts = Counts()
-        self._store = store
+        self.stored: Callable[[], None] = _nothing
+        """Called after a transaction that stored messages."""
+        self._intake = intake
         self._key_source = keys
         self._clock = clock
         self._batch_messages_max = batch_messages_max
         self._waiting_bytes_max = waiting_bytes_max
         self._store_timeout_s = store_timeout_s
         self._held: dict[str, _Held] = {}
+        self._committed_at = -LOADED_S
         self._queue = _Queue()
         self._wake = asyncio.Event()
         self._late: set[asyncio.Task[Any]] = set()
         self._stopping = False
+
+    @property
+    def loaded(self) -> bool:
+        """Whether messages are arriving: work that can wait leaves them the processor."""
+        return bool(self._queue.arrivals) or self._clock.monotonic() - self._committed_at < LOADED_S
 
     @property
     def full(self) -> bool:
@@ -173,7 +167,7 @@ class Committer:
 
     def put(self, arrival: Arrival) -> None:
         """Queue a message; `arrival.settled` is called with what became of it."""
-        held = self._held.get(arrival.channel.tenant)
+        held = self._held.get(arrival.shape.channel.tenant)
         if held is not None and held.keys is not None and self._clock.monotonic() < held.until:
             self._try_to_prepare(arrival, held.keys)  # here, not later: the transaction before may still be running
         self._queue.held_bytes += len(arrival.body)
@@ -190,6 +184,7 @@ class Committer:
                 await self._wake.wait()
                 continue
             await self._commit(self._take())
+            self._committed_at = self._clock.monotonic()
 
     def stop(self) -> None:
         """Let `run` end after what waits is committed."""
@@ -206,8 +201,9 @@ class Committer:
 
     async def _commit(self, batch: list[Arrival]) -> None:
         unprepared = await self._prepare(batch)
-        prepared = [arrival for arrival in batch if arrival.new is not None]
+        prepared = [arrival for arrival in batch if arrival.taken is not None]
         verdicts = await self._save(prepared) if prepared else {}
+        self.stored()
         for arrival in batch:
             verdict = unprepared.get(arrival.id) or verdicts.get(arrival.id, STORED)
             self._queue.held_bytes -= len(arrival.body)
@@ -230,9 +226,9 @@ class Committer:
         """Prepare what could not be when it came; those whose keys cannot be had are answered negatively."""
         failed: dict[str, Verdict] = {}
         for arrival in batch:
-            if arrival.new is not None:
+            if arrival.taken is not None:
                 continue
-            held = await self._keys_of(arrival.channel.tenant)
+            held = await self._keys_of(arrival.shape.channel.tenant)
             if held.keys is None:
                 failed[arrival.id] = Verdict(failure=held.failure)
                 continue
@@ -245,7 +241,7 @@ class Committer:
         try:
             arrival.prepare(keys)
         except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this message alone
-            arrival.new = None
+            arrival.taken = None
             _log.error("message not prepared", extra={"error_type": type(error).__name__, "message_id": arrival.id})
             return False
         return True
@@ -268,7 +264,8 @@ class Committer:
 
     async def _save(self, batch: Sequence[Arrival]) -> Mapping[str, Verdict]:
         """The verdict of each message that was not simply stored."""
-        saving = asyncio.ensure_future(self._store.save([arrival.new for arrival in batch if arrival.new is not None]))
+        taken = [arrival.taken for arrival in batch if arrival.taken is not None]
+        saving = asyncio.ensure_future(self._intake.save(taken))
         left_s = batch[0].began + self._store_timeout_s - self._clock.monotonic()
         await asyncio.wait({saving}, timeout=max(left_s, ATTEMPT_MIN_S))
         if not saving.done():
@@ -300,3 +297,7 @@ class Committer:
         self._late.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.info("a transaction given up on has failed", extra={"error_type": type(task.exception()).__name__})
+
+
+def _nothing() -> None:
+    """Until somebody listens."""

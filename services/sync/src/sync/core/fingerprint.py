@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import orjson
+
 from common.models.records import Record
 
 _HASH_CHARACTERS: Final = 32
@@ -43,8 +45,12 @@ def seen_of(record: Record) -> Seen:
 
 def digest(value: Any) -> str:
     """SHA-256 (shortened to 128 bits) of the value's canonical JSON: sorted keys, no spaces."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_CHARACTERS]
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # a lone surrogate, a number beyond 64 bits: JSON to us, if not to orjson
+        plain = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = plain.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(text).hexdigest()[:_HASH_CHARACTERS]
 
 
 def page_digest(rows: Iterable[str]) -> str:

@@ -1,10 +1,10 @@
-"""HTTP of the HL7 gateway: the message store and the listeners."""
+"""HTTP of the message store and the listeners."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Depends
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -17,6 +17,8 @@ from common.runtime.http import LIMIT_DEFAULT, page_body
 from hl7_gateway.core.message import MessageState, StoredMessage
 from hl7_gateway.ports import KeySource, Listener, MessageBook, MessageFilter
 from hl7_gateway.use_cases.search_messages import search_messages
+
+CATCH_UP_S: Final = 1.0
 
 Integrations = Callable[[], Sequence[Integration]]
 MessageIds = Annotated[list[Annotated[str, Field(max_length=40)]], Field(min_length=1, max_length=200)]
@@ -38,6 +40,7 @@ class MessageSearch(BaseModel):
 
     integration_id: str | None = Field(default=None, max_length=40)
     channel: str | None = Field(default=None, max_length=100)
+    connection_id: str | None = Field(default=None, max_length=40, description="the listener it came by")
     control_id: str | None = Field(default=None, min_length=1, max_length=199, description="MSH-10, exactly")
     message_type: str | None = Field(default=None, pattern="^[A-Z0-9]{3}$", description="MSH-9.1, e.g. ADT")
     trigger_event: str | None = Field(default=None, pattern="^[A-Z0-9]{3}$", description="MSH-9.2, e.g. A08")
@@ -69,10 +72,19 @@ class ReadMessages(BaseModel):
     ids: MessageIds
 
 
-def router(book: MessageBook, keys: KeySource, integrations: Integrations, listeners: Sequence[Listener]) -> APIRouter:
+class Backlog(Protocol):
+    """Stored messages that are not catalogued yet."""
+
+    async def caught_up(self, timeout_s: float) -> bool:
+        """Wait until those of before the call are, so long at most."""
+
+
+def router(
+    book: MessageBook, keys: KeySource, integrations: Integrations, listeners: Sequence[Listener], backlog: Backlog
+) -> APIRouter:
     """The routes; paths begin after /hl7/v1."""
     api = APIRouter(tags=["hl7"])
-    _messages(api, book, keys, integrations)
+    _messages(api, book, keys, integrations, backlog)
     _bodies(api, book)
 
     @api.get("/listeners", summary="HL7 listeners (HL7 > Connections)")
@@ -83,10 +95,11 @@ def router(book: MessageBook, keys: KeySource, integrations: Integrations, liste
     return api
 
 
-def _messages(api: APIRouter, book: MessageBook, keys: KeySource, integrations: Integrations) -> None:
+def _messages(api: APIRouter, book: MessageBook, keys: KeySource, integrations: Integrations, backlog: Backlog) -> None:
     @api.post("/messages:search", summary="Search HL7 messages (Message Tracer)")
     async def search(body: MessageSearch, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
-        """Messages without their contents, newest first."""
+        """Messages without their contents, newest first; `complete` is false while newer ones are being catalogued."""
+        complete = await backlog.caught_up(CATCH_UP_S)
         page = await search_messages(
             caller.tenant,
             body.filter(),
@@ -97,7 +110,7 @@ def _messages(api: APIRouter, book: MessageBook, keys: KeySource, integrations: 
             keys=keys,
             integrations=integrations(),
         )
-        return page_body([message_json(message) for message in page.items], page.next)
+        return {**page_body([message_json(message) for message in page.items], page.next), "complete": complete}
 
     @api.get("/messages/{message_id}", summary="One HL7 message, without its contents")
     async def read(message_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
@@ -140,7 +153,7 @@ def message_json(message: StoredMessage) -> dict[str, Any]:
         "id": message.id,
         "integration_id": message.integration_id,
         "channel": message.channel,
-        "connection": {"peer": message.peer},
+        "connection": {"id": message.connection_id or None, "peer": message.peer},
         "sending_application": message.application,
         "sending_facility": message.facility,
         "control_id": message.control_id,

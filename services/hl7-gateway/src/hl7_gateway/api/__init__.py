@@ -1,0 +1,60 @@
+"""HTTP of the HL7 gateway: a file per resource."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+
+from common.models.clock import Clock, Ids
+from common.runtime.idempotency import IdempotentRoute
+from hl7_gateway.api import connection_tests, connections, messages, outbound, unmatched_senders, validator
+from hl7_gateway.api.messages import Backlog, Integrations, message_json
+from hl7_gateway.core.unmatched import UnmatchedSenders
+from hl7_gateway.ports import ConnectionBook, KeySource, Listener, MessageBook, OutboundBook
+from hl7_gateway.use_cases.configure_connection import ConfigureConnection
+from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
+from hl7_gateway.use_cases.run_listeners import Listeners
+from hl7_gateway.use_cases.search_outbound import PatientKeys
+from hl7_gateway.use_cases.try_connection import TryConnection
+
+__all__ = ["Sending", "message_json", "router"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What the routes of connections and of sending need."""
+
+    connections: ConnectionBook
+    configure: ConfigureConnection
+    book: OutboundBook
+    enqueue: EnqueueMessages
+    patients: PatientKeys
+    test: TryConnection
+
+
+def router(
+    book: MessageBook,
+    keys: KeySource,
+    integrations: Integrations,
+    listeners: Sequence[Listener],
+    backlog: Backlog,
+    sending: Sending,
+    configured: Listeners,
+    unmatched: UnmatchedSenders,
+    clock: Clock,
+    ids: Ids,
+) -> APIRouter:
+    """The routes; paths begin after /hl7/v1."""
+    api = messages.router(book, keys, integrations, listeners, backlog)
+    mine = APIRouter(route_class=IdempotentRoute, tags=["hl7: Connections"])
+    connections.add_routes(mine, sending.connections, sending.configure, sending.book, configured)
+    unmatched_senders.add_routes(mine, unmatched)
+    outbound.add_routes(mine, sending.connections, sending.book, sending.enqueue, sending.patients)
+    connection_tests.add_routes(mine, sending.connections, sending.test)
+    api.include_router(mine)
+    tools = APIRouter(tags=["hl7: Validator"])
+    validator.add_routes(tools, clock, ids)
+    api.include_router(tools)
+    return api
