@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from hl7v2 import charset
-from hl7v2.encoding import Encoding, ParseError, encoding_of
+from hl7v2.encoding import USUAL, Encoding, ParseError, encoding_of
 from hl7v2.segments import Segments
 
 _BOMS: Final = {
@@ -37,26 +37,30 @@ class Body:
     """See the module's text. `declared` is MSH-18; `segments` are all of them, once they are cut apart."""
 
     __slots__ = (
-        "_settled",
-        "declared",
-        "has_line_feeds",
-        "is_ascii",
-        "is_plain",
-        "is_unterminated",
-        "segments",
-        "text",
-    )
+        "_settled", "declared", "encoding", "has_line_feeds", "is_ascii", "is_plain", "is_unterminated", "kept",
+        "segments", "text",
+    )  # fmt: skip
 
-    def __init__(self, text: bytes, is_ascii: bool, declared: charset.Declared, settled: Settled | None = None) -> None:
+    def __init__(
+        self,
+        text: bytes,
+        is_ascii: bool,
+        encoding: Encoding,
+        declared: charset.Declared,
+        settled: Settled | None = None,
+    ) -> None:
         self.text = text
+        self.encoding = encoding
         self.declared = declared
         self.is_ascii = is_ascii
-        self.is_plain = False
-        """Whether it is ASCII with the usual delimiters; said by the message."""
+        self.is_plain = is_ascii and encoding is USUAL
+        """Whether it is ASCII with the usual delimiters."""
         self.has_line_feeds = _LINE_FEED in text
         self.is_unterminated = False
         """Whether an escape sequence was read that does not end."""
         self.segments: Segments | None = None
+        self.kept: dict[str, list[bytes]] = {}
+        """Fields of segments that were read, by the segment's key."""
         self._settled = settled
 
     @property
@@ -100,12 +104,12 @@ def body_of(data: bytes, encoding: Encoding, header: Sequence[bytes] | None = No
     declared = _declared(_header(data, encoding) if header is None else header, encoding)
     is_ascii = data.isascii()
     if declared.is_transparent or (is_ascii and _ESCAPE not in data):
-        return Body(data, is_ascii, declared)
+        return Body(data, is_ascii, encoding, declared)
     codec, note = charset.choose(data, declared)
     if charset.transparent(codec):
-        return Body(data, is_ascii, declared, Settled(codec, codec, note, b""))
+        return Body(data, is_ascii, encoding, declared, Settled(codec, codec, note, b""))
     text = data.decode(codec).encode()
-    return Body(text, text.isascii(), declared, Settled(codec, "utf-8", note, b""))
+    return Body(text, text.isascii(), encoding, declared, Settled(codec, "utf-8", note, b""))
 
 
 def marked_body(data: bytes, byte_order_mark: bool) -> tuple[Body, Encoding] | None:
@@ -124,7 +128,7 @@ def marked_body(data: bytes, byte_order_mark: bool) -> tuple[Body, Encoding] | N
     encoding = encoding_of(text)
     declared = _declared(_header(text, encoding), encoding)
     note = charset.note_on(codec, declared) if charset.decodes(rest, codec) else charset.CONTRADICTED
-    return Body(text, text.isascii(), declared, Settled(codec, "utf-8", note, mark)), encoding
+    return Body(text, text.isascii(), encoding, declared, Settled(codec, "utf-8", note, mark)), encoding
 
 
 def _header(text: bytes, encoding: Encoding) -> Sequence[bytes]:

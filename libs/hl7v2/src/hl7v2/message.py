@@ -35,6 +35,7 @@ _NULL_BYTES: Final = b'""'
 _ESCAPE: Final = 0x1B
 _UNTERMINATED: Final = "escape-unterminated"
 _IN_HEADER: Final = parse_path("MSH-9")
+_UTF_8: Final = charset.Declared(True, "utf-8")
 _HEADERS: Final = frozenset(name.encode() for name in HEADER_NAMES)
 
 
@@ -96,7 +97,7 @@ class Segment:
 class Message:
     """See the module's text; made by `hl7v2.parse`."""
 
-    __slots__ = ("_body", "_data", "_encoding", "_found", "_header", "_key", "_others")
+    __slots__ = ("_body", "_data", "_found", "_header", "_key")
 
     _found: list[bytes]
     """The fields of the segment that was read last; `_key` says which it is."""
@@ -105,11 +106,13 @@ class Message:
     def __init__(self, data: bytes, encoding: Encoding, body: Body | None = None) -> None:
         """`data` as it came."""
         self._data = data
-        self._encoding = encoding
         self._body: Body | None = body or body_of(data, encoding)
         self._header: list[bytes] | None = None
         self._key: str | None = None
-        self._others: dict[str, list[bytes]] | None = None
+
+    @property
+    def _encoding(self) -> Encoding:
+        return USUAL if self._body is None else self._body.encoding
 
     @property
     def has_line_feeds(self) -> bool:
@@ -189,13 +192,14 @@ class Message:
         if not raw:
             return ""
         body = self._body
-        if body is None or body.is_plain:  # ASCII and the usual delimiters; most often there is nothing to interpret
+        if body is not None and not body.is_plain:
+            return self._meant_whole(body.decoded(raw))
+        try:
             text = raw.decode()
-            if "\\" not in text and "~" not in text and text != NULL:
-                return text
-        else:
-            text = body.decoded(raw)
-        return self._meant_whole(text)
+        except UnicodeDecodeError:
+            text = self._decoded(raw)
+        # ASCII (or UTF-8) and the usual delimiters; most often there is nothing to interpret.
+        return self._meant_whole(text) if "\\" in text or "~" in text or text == NULL else text
 
     def field(self, path: str) -> Field:
         """What stands at a path, telling absent, empty, null and a value apart. Raises ValueError for no path."""
@@ -363,16 +367,23 @@ class Message:
         if end < 0 or not start or line[3:4] != b"|":
             return self._found_in_body(place)
         # Where it is ASCII a line can be split in every character set; of others it has to be known which it is.
-        if (not line.isascii() or _ESCAPE in line) and self._whole_body().text is not text:
+        if (
+            (not line.isascii() or _ESCAPE in line)
+            and not self._declares_utf_8()
+            and self._whole_body().text is not text
+        ):
             return self._found_in_body(place)
         self._key = place.key
         fields = self._found = line.split(b"|", place.next)
         return fields
 
+    def _declares_utf_8(self) -> bool:
+        header = self._complete(_IN_HEADER, self._header or [])
+        return len(header) > 17 and charset.declared(header[17], b"~") == _UTF_8
+
     def _found_in_body(self, place: Path) -> list[bytes]:
         """The fields of a segment that was not read before."""
         body = self._whole_body()
-        body.is_plain = body.is_ascii and self._encoding is USUAL
         if place.is_later or place.is_header or body.has_line_feeds or body.segments is not None:
             return self._indexed(place)
         text = body.text
@@ -404,7 +415,7 @@ class Message:
             return self._header
         if place.key == self._key:
             return self._found
-        return None if self._others is None else self._others.get(place.key)
+        return None if self._body is None else self._body.kept.get(place.key)
 
     def _keep(self, place: Path, fields: list[bytes]) -> list[bytes]:
         """Keep the fields of a segment that was read: the last one's at hand, others in a dictionary."""
@@ -412,9 +423,7 @@ class Message:
             self._header = fields
             return fields
         if self._key is not None and self._key != place.key:
-            if self._others is None:
-                self._others = {}
-            self._others[self._key] = self._found
+            self._whole_body().kept[self._key] = self._found
         self._key = place.key
         self._found = fields
         return fields
@@ -462,10 +471,12 @@ class Message:
 
     def _meant_whole(self, text: str) -> str:
         """What a field's text means, of its first repetition."""
-        repetition = self._encoding.text_repetition
-        if repetition:
-            text = text.split(repetition, 1)[0]
-        return "" if text == NULL else self._meant(text)
+        encoding = self._encoding
+        if encoding.text_repetition:
+            text = text.split(encoding.text_repetition, 1)[0]
+        if text == NULL:
+            return ""
+        return self._meant(text) if encoding.escape in text else text
 
     def _meant(self, text: str) -> str:
         marks = self._encoding.delimiters
@@ -480,7 +491,7 @@ class Message:
         return meant
 
     def _decoded(self, raw: bytes) -> str:
-        return raw.decode() if self._body is None else self._body.decoded(raw)
+        return raw.decode() if self._body is None and raw.isascii() else self._whole_body().decoded(raw)
 
     def _texts(self, segment: bytes, mark: str) -> tuple[str, list[str]]:
         """A segment's text, whole and by field. What is broken in one field must not change how another is read."""

@@ -35,8 +35,7 @@ def parse(data: bytes, line_feeds: bool = True, missing_final_cr: bool = True, b
         if header.isascii() and _ESCAPE not in header:
             message = _new(Message)
             message._data = data
-            message._encoding = USUAL
-            message._body = message._key = message._others = None
+            message._body = message._key = None
             message._header = header.split(b"|", _HEADER_FIELDS)
         else:
             message = Message(data, USUAL)
