@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from e2e.journey import PATIENTS, wait_for_patients
 from e2e.suite_process import Suite, embedded_suite
 
+from bench.hl7_parsing import figures as parsing_figures
 from bench.hl7_throughput import hl7_throughput
 from bench.hl7_validation import figures as validation_figures
 from bench.report import figure
@@ -103,6 +104,11 @@ def memory_and_reads(folder: Path) -> Iterator[dict[str, object]]:
         )
 
 
+def hl7_parsing(_: Path) -> Iterator[dict[str, object]]:
+    """How fast HL7 messages are read."""
+    return parsing_figures()
+
+
 def hl7_validation(_: Path) -> Iterator[dict[str, object]]:
     """Validation beside splitting the bytes, and beside hl7apy where it is installed."""
     yield from validation_figures()
@@ -112,6 +118,7 @@ FIGURES = {
     "start-up": start_up,
     "memory-and-reads": memory_and_reads,
     "hl7-throughput": hl7_throughput,
+    "hl7-parsing": hl7_parsing,
     "hl7-validation": hl7_validation,
 }
 

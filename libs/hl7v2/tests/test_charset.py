@@ -166,6 +166,13 @@ def test_character_sets_of_the_world(declared: str, codec: str, name: str) -> No
     assert (again["PID-5.1"], again["ZPI-1"]) == (name, "new")
 
 
+@pytest.mark.parametrize(("declared", "codec"), [("~ISO IR87", "iso2022_jp"), ("GB 18030-2000", "gb18030")])
+def test_the_first_character_beyond_ascii_may_be_written(declared: str, codec: str) -> None:
+    written = hl7v2.parse(sent(declared, "X"))
+    written.set("PID-5.1", "山田")
+    assert (written["PID-5.1"], bytes(written)) == ("山田", sent(declared, "山田", codec))
+
+
 def test_a_byte_order_mark_of_utf_32() -> None:
     data = codecs.BOM_UTF32_LE + sent("", "Núñez", "utf-32-le")
     read = hl7v2.parse(data)

@@ -50,7 +50,6 @@ __all__ = [
     "validate",
 ]
 
-
 # Who only parses does not wait for the rest to be imported.
 _IMPORTED_ON_USE: Final = {
     "BatchFile": "hl7v2.batch",

@@ -1,15 +1,16 @@
 """A message: bytes and a lazy index. Nothing is split or decoded before it is asked for.
 
-Theory of operation. Of a message that is only read, the first segment of a name is looked for as bytes and split no
-further than the field that is asked for (a whole one once a field behind that is read); what was found is kept by the
-segment's key. All segments are cut apart only when a second one of a name, or a list of them, is wanted, when there are
-line feeds, or when something is written. The character set is settled when the first byte beyond ASCII is read, or
-somebody asks for it; but one in which a delimiter's byte can be part of another character (UTF-16, GB 18030, Shift JIS,
-…) is settled when the message is made, since such a message is carried as UTF-8 inside. Segments that nothing was
-written to go out as they came.
+Theory of operation. Of a usual message the parser keeps the bytes and the front of MSH, where all that decides where a
+message goes is found. A segment that is asked for is split no further than the field that is asked for (a
+whole one once a field behind that is read); what was found is kept by the segment's key. As long as all that is read
+is ASCII, nothing else is looked at. `Body` is the message as a whole: made when a byte beyond ASCII is read, or
+somebody asks for the character set. All segments are cut apart only when a second one of a name, or a list of them,
+is wanted, when there are line feeds, or when something is written. Segments that nothing was written to go out as they
+came.
 
-Fields lie in lists: field n at n - 1. The last may be all the rest of the segment, with separators in it, until a field
-there is asked for. In a header (MSH, BHS, FHS) the first is the segment's name, since field 1 is the separator itself.
+Fields lie in lists with the segment's name in front. The last may be all the rest of the segment, with separators in
+it, until a field there is asked for. In a header (MSH, BHS, FHS) field 1 is the separator itself, so that field n is
+at n - 1.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hl7v2 import charset
+from hl7v2.body import Body, body_of
+from hl7v2.encoding import USUAL, Encoding
 from hl7v2.escape import Delimiters, escape, unescape_checked
 from hl7v2.path import HEADER_NAMES, PLACES, Path, parse_path, segment_key
 from hl7v2.segments import Segments, cut, cut_lines, cut_wide, part, replaced
@@ -29,9 +32,10 @@ if TYPE_CHECKING:
 NULL: Final = '""'
 """What a field says that the receiver shall delete what it has (HL7 v2.5.1 §2.5.3.3)."""
 _NULL_BYTES: Final = b'""'
-_LINE_FEED: Final = 0x0A
-_CHARSET_PLACE: Final = "MSH-18"
+_ESCAPE: Final = 0x1B
 _UNTERMINATED: Final = "escape-unterminated"
+_IN_HEADER: Final = parse_path("MSH-9")
+_UTF_8: Final = charset.Declared(True, "utf-8")
 _HEADERS: Final = frozenset(name.encode() for name in HEADER_NAMES)
 
 
@@ -54,46 +58,6 @@ class Field(NamedTuple):
 
 _ABSENT: Final = Field(FieldState.ABSENT, "", "")
 _EMPTY: Final = Field(FieldState.EMPTY, "", "")
-
-
-class Encoding:
-    """What the first bytes of a message declare: its delimiters, as text and as bytes. Made once per declaration."""
-
-    __slots__ = (
-        "component", "delimiters", "escape", "field", "field_code", "name", "repetition", "subcomponent",
-        "text_repetition",
-    )  # fmt: skip
-
-    def __init__(self, name: str, delimiters: Delimiters) -> None:
-        self.name = name
-        """Of the segment that declares them: MSH, or the header of a batch or file."""
-        self.delimiters = delimiters
-        self.field, self.component, self.repetition, self.subcomponent = delimiters.marks
-        self.field_code = self.field[0]
-        self.escape = delimiters.escape
-        self.text_repetition = delimiters.repetition
-
-
-class _Charset(NamedTuple):
-    """The codecs that a message is written in and carried in, what was tolerated, the byte order mark."""
-
-    codec: str
-    inner: str
-    note: str | None
-    mark: bytes
-
-
-class _Rest:
-    """What a message has once it is not just ASCII that is read: made late, since most never need it."""
-
-    __slots__ = ("body", "charset", "has_line_feeds", "is_utf_8", "segments")
-
-    def __init__(self, body: bytes, *, is_utf_8: bool = False) -> None:
-        self.body = body
-        self.is_utf_8 = is_utf_8
-        self.has_line_feeds = _LINE_FEED in body
-        self.charset: _Charset | None = None
-        self.segments: Segments | None = None
 
 
 class Segment:
@@ -133,39 +97,32 @@ class Segment:
 class Message:
     """See the module's text; made by `hl7v2.parse`."""
 
-    __slots__ = ("_data", "_encoding", "_fields", "_is_ascii", "_rest")
+    __slots__ = ("_body", "_data", "_found", "_header", "_key")
 
-    # The parser makes plain messages without calling this.
-    def __init__(
-        self,
-        data: bytes,
-        body: bytes,
-        encoding: Encoding,
-        header: list[bytes] | None = None,
-        *,
-        is_utf_8: bool = False,
-    ) -> None:
-        """`data` as it came; `body` is that in a codec that ASCII is a part of, without a byte order mark.
+    _found: list[bytes]
+    """The fields of the segment that was read last; `_key` says which it is."""
 
-        `header`: MSH as a list of fields. `is_utf_8`: MSH-18 says so.
-        """
+    # The parser makes usual messages without calling this.
+    def __init__(self, data: bytes, encoding: Encoding, body: Body | None = None) -> None:
+        """`data` as it came."""
         self._data = data
-        self._encoding = encoding
-        self._is_ascii = body.isascii()
-        self._fields: dict[str, list[bytes]] = {}
-        self._rest: _Rest | None = _Rest(body, is_utf_8=is_utf_8)
-        if header is not None and not self._rest.has_line_feeds:
-            self._fields["MSH"] = header
+        self._body: Body | None = body or body_of(data, encoding)
+        self._header: list[bytes] | None = None
+        self._key: str | None = None
+
+    @property
+    def _encoding(self) -> Encoding:
+        return USUAL if self._body is None else self._body.encoding
 
     @property
     def has_line_feeds(self) -> bool:
         """Whether there are line feeds, be they ends of segments or not."""
-        return self._more().has_line_feeds
+        return self._whole_body().has_line_feeds
 
     @property
     def is_ended(self) -> bool:
         """Whether something ends the last segment."""
-        return self._body.endswith((b"\r", b"\n"))
+        return self._text.endswith((b"\r", b"\n"))
 
     @property
     def delimiters(self) -> Delimiters:
@@ -175,17 +132,17 @@ class Message:
     @property
     def codec(self) -> str:
         """The Python codec that the message is written in."""
-        return self._settled().codec
+        return self._whole_body().settled.codec
 
     @property
     def inner_codec(self) -> str:
         """The codec of `raw_segments`: the message's own, or UTF-8 where delimiters can not be found in that."""
-        return self._settled().inner
+        return self._whole_body().settled.inner
 
     @property
     def tolerated(self) -> list[str]:
         """Deviations that were tolerated, by name; `escape-unterminated` joins them when such a field was read."""
-        settled = self._settled()
+        settled = self._whole_body().settled
         found = ["byte-order-mark"] if settled.mark else []
         if settled.note is not None:
             found.append(settled.note)
@@ -197,7 +154,7 @@ class Message:
                 found.append("line-feeds-in-fields")
         if not self.is_ended:
             found.append("missing-final-cr")
-        if _UNTERMINATED in self._fields:
+        if self._whole_body().is_unterminated:
             found.append(_UNTERMINATED)
         return found
 
@@ -222,24 +179,27 @@ class Message:
             place = PLACES[path]
         except KeyError:
             place = parse_path(path)
-        fields = self._fields.get(place.key)
+        fields = self._header if place.is_msh else self._found if place.key is self._key else None
         if fields is None:
             fields = self._locate(place)
-        if place.field >= len(fields):  # the last one may be all the rest
+        if place.next >= len(fields):  # the last one may be all the rest
             fields = self._complete(place, fields)
-            if place.field > len(fields):
+            if place.index >= len(fields):
                 return ""
         if not place.is_whole:
             return self._read(fields, place)
         raw = fields[place.index]
         if not raw:
             return ""
-        text = raw.decode() if self._is_ascii else self._decoded(raw)
-        encoding = self._encoding
-        # The common case, told apart as cheaply as can be: nothing in it has to be interpreted.
-        if encoding.escape in text or encoding.text_repetition in text or text == NULL:
-            return self._meant_whole(text)
-        return text
+        body = self._body
+        if body is not None and not body.is_plain:
+            return self._meant_whole(body.decoded(raw))
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            text = self._decoded(raw)
+        # ASCII (or UTF-8) and the usual delimiters; most often there is nothing to interpret.
+        return self._meant_whole(text) if "\\" in text or "~" in text or text == NULL else text
 
     def field(self, path: str) -> Field:
         """What stands at a path, telling absent, empty, null and a value apart. Raises ValueError for no path."""
@@ -273,8 +233,8 @@ class Message:
 
     def raw_segments(self) -> list[bytes]:
         """The segments as bytes in `inner_codec`, without their ends and without empty lines; not to be changed."""
-        rest = self._more()
-        texts = cut(rest.body) if rest.segments is None and not rest.has_line_feeds else self._split().texts
+        body = self._whole_body()
+        texts = cut(body.text) if body.segments is None and not body.has_line_feeds else self._split().texts
         return [text for text in texts if text] if b"" in texts else texts
 
     def repetitions(self, path: str) -> int:
@@ -339,13 +299,8 @@ class Message:
         """What MSH-18 says, what the bytes say, and where characters were broken before they came (mojibake)."""
         from hl7v2.charset_report import examine
 
-        return examine(self._data, self.codec, self.declared_charset(), self._settled().note)
-
-    def declared_charset(self) -> charset.Declared:
-        """MSH-18 as codecs."""
-        place = parse_path(_CHARSET_PLACE)
-        fields = self._whole(place)
-        return charset.declared(fields[place.index] if place.field <= len(fields) else b"", self._encoding.repetition)
+        body = self._whole_body()
+        return examine(self._data, self.codec, body.declared, body.settled.note)
 
     def as_json(self) -> dict[str, Any]:
         """The message as JSON values (`hl7v2.json_form`); `hl7v2.from_json` gives the same bytes again."""
@@ -355,16 +310,19 @@ class Message:
 
     def __bytes__(self) -> bytes:
         """The message as it came, with what `set` has changed."""
-        if self._rest is None or self._rest.segments is None or not self._rest.segments.changed:
+        body = self._body
+        if body is None or body.segments is None or not body.segments.changed:
             return self._data
         texts, ends = self.segment_bytes()
-        return self._settled().mark + b"".join(text for pair in zip(texts, ends, strict=True) for text in pair)
+        return self._whole_body().settled.mark + b"".join(
+            text for pair in zip(texts, ends, strict=True) for text in pair
+        )
 
     def segment_bytes(self) -> tuple[list[bytes], list[bytes]]:
         """Every segment in the message's own codec, and what ends it; those that did not change byte for byte."""
         segments = self._split()
-        ends = segments.endings(self._body)
-        settled = self._settled()
+        ends = segments.endings(self._text)
+        settled = self._whole_body().settled
         if settled.inner == settled.codec:
             return segments.texts, ends
         came = self._data[len(settled.mark) :]
@@ -377,85 +335,112 @@ class Message:
         return texts, [end.decode().encode(settled.codec) for end in ends]
 
     @property
-    def _body(self) -> bytes:
-        return self._data if self._rest is None else self._rest.body
+    def _text(self) -> bytes:
+        return self._data if self._body is None else self._body.text
 
-    def _more(self) -> _Rest:
-        if self._rest is None:
-            self._rest = _Rest(self._data)
-        return self._rest
-
-    def _settled(self) -> _Charset:
-        """The character set. Of a message that is carried as it came it is decided now."""
-        settled = self._more().charset
-        return settled or self.settle(*charset.choose(self._body, self.declared_charset()))
-
-    def settle(self, codec: str, note: str | None, mark: bytes = b"") -> _Charset:
-        """For the parser: the character set, where a message is carried as UTF-8 or says its codec by a mark."""
-        settled = _Charset(codec, codec if charset.transparent(codec) else "utf-8", note, mark)
-        self._more().charset = settled
-        return settled
+    def _whole_body(self) -> Body:
+        if self._body is None:
+            header = self._complete(_IN_HEADER, self._header or [])
+            self._body = body_of(self._data, self._encoding, header)
+        return self._body
 
     def _split(self) -> Segments:
-        rest = self._more()
-        if rest.segments is None:
+        body = self._whole_body()
+        if body.segments is None:
             mark = self._encoding.field
-            if rest.has_line_feeds:
-                rest.segments = Segments(*cut_lines(rest.body, mark), mark)
+            if body.has_line_feeds:
+                body.segments = Segments(*cut_lines(body.text, mark), mark)
             else:
-                rest.segments = Segments(cut(rest.body), None, mark)
-        return rest.segments
+                body.segments = Segments(cut(body.text), None, mark)
+        return body.segments
 
     def _locate(self, place: Path) -> list[bytes]:
         """The fields of a segment, at least up to the place's; none when there is no such segment."""
-        rest = self._rest
-        if place.is_later or (rest is not None and (rest.has_line_feeds or rest.segments is not None)):
-            return self._indexed(place)
-        body = self._data if rest is None else rest.body
-        start = body.find(place.needle)
-        if start < 0:
-            if place.name == body[:3]:  # the first segment has no end of another before it
-                return self._indexed(place)
-            fields = []
-        else:
-            encoding = self._encoding
-            end = body.find(b"\r", start + 4)
-            if end < 0 or body[start + 4] != encoding.field_code or place.is_header:
-                return self._indexed(place)
-            fields = body[start + 5 : end].split(encoding.field, place.field)
-        self._fields[place.key] = fields
+        if self._key is not None or self._body is not None or place.is_later or place.is_header:
+            kept = self._kept(place)
+            return self._found_in_body(place) if kept is None else kept
+        # A first segment of a message of which only the header was read before.
+        text = self._data
+        start = text.find(place.needle) + 1
+        end = text.find(b"\r", start + 3)
+        line = text[start:end]
+        if end < 0 or not start or line[3:4] != b"|":
+            return self._found_in_body(place)
+        # Where it is ASCII a line can be split in every character set; of others it has to be known which it is.
+        if (
+            (not line.isascii() or _ESCAPE in line)
+            and not self._declares_utf_8()
+            and self._whole_body().text is not text
+        ):
+            return self._found_in_body(place)
+        self._key = place.key
+        fields = self._found = line.split(b"|", place.next)
         return fields
+
+    def _declares_utf_8(self) -> bool:
+        header = self._complete(_IN_HEADER, self._header or [])
+        return len(header) > 17 and charset.declared(header[17], b"~") == _UTF_8
+
+    def _found_in_body(self, place: Path) -> list[bytes]:
+        """The fields of a segment that was not read before."""
+        body = self._whole_body()
+        if place.is_later or place.is_header or body.has_line_feeds or body.segments is not None:
+            return self._indexed(place)
+        text = body.text
+        start = text.find(place.needle) + 1
+        if not start:
+            return self._keep(place, [])
+        end = text.find(b"\r", start)
+        line = text[start:end] if end >= 0 else text[start:]
+        mark = self._encoding.field
+        if line[3:4] != mark:  # a longer name that begins so, or a segment without fields
+            return self._indexed(place)
+        return self._keep(place, line.split(mark, place.next))
 
     def _indexed(self, place: Path) -> list[bytes]:
         found = self._split().positions.get(place.name, ())
         fields = self._fields_at(found[place.occurrence - 1]) if place.occurrence <= len(found) else []
-        self._fields[place.key] = fields
-        return fields
+        return self._keep(place, fields)
 
     def _complete(self, place: Path, fields: list[bytes]) -> list[bytes]:
         """All fields of a segment of which the last may be all the rest."""
         encoding = self._encoding
         if fields and encoding.field_code in fields[-1]:
-            fields = self._fields[place.key] = fields[:-1] + fields[-1].split(encoding.field)
+            return self._keep(place, fields[:-1] + fields[-1].split(encoding.field))
+        return fields
+
+    def _kept(self, place: Path) -> list[bytes] | None:
+        """The fields of a segment that was read before."""
+        if place.is_msh:
+            return self._header
+        if place.key == self._key:
+            return self._found
+        return None if self._body is None else self._body.kept.get(place.key)
+
+    def _keep(self, place: Path, fields: list[bytes]) -> list[bytes]:
+        """Keep the fields of a segment that was read: the last one's at hand, others in a dictionary."""
+        if place.is_msh:
+            self._header = fields
+            return fields
+        if self._key is not None and self._key != place.key:
+            self._whole_body().kept[self._key] = self._found
+        self._key = place.key
+        self._found = fields
         return fields
 
     def _whole(self, place: Path) -> list[bytes]:
         """All fields of the segment of a place; none when there is no such segment."""
-        fields = self._fields.get(place.key)
-        if fields is None:
-            fields = self._locate(place)
-        return self._complete(place, fields)
+        return self._complete(place, self._locate(place))
 
     def _fields_at(self, index: int) -> list[bytes]:
         segments = self._split()
         fields = segments.fields.get(index)
         if fields is None:
-            name, *below = segments.texts[index].split(self._encoding.field)
-            fields = segments.fields[index] = [name, *below] if name in _HEADERS else below
+            fields = segments.fields[index] = segments.texts[index].split(self._encoding.field)
         return fields
 
     def _repetitions(self, fields: list[bytes], place: Path) -> int:
-        raw = fields[place.index] if place.field <= len(fields) else b""
+        raw = fields[place.index] if place.index < len(fields) else b""
         if not raw:
             return 0
         mark = self._encoding.repetition
@@ -486,10 +471,12 @@ class Message:
 
     def _meant_whole(self, text: str) -> str:
         """What a field's text means, of its first repetition."""
-        repetition = self._encoding.text_repetition
-        if repetition:
-            text = text.split(repetition, 1)[0]
-        return "" if text == NULL else self._meant(text)
+        encoding = self._encoding
+        if encoding.text_repetition:
+            text = text.split(encoding.text_repetition, 1)[0]
+        if text == NULL:
+            return ""
+        return self._meant(text) if encoding.escape in text else text
 
     def _meant(self, text: str) -> str:
         marks = self._encoding.delimiters
@@ -500,33 +487,24 @@ class Message:
         has_bytes = any(f"{mark}{kind}" in text for kind in "XCM")
         meant, terminated = unescape_checked(text, marks, self.codec if has_bytes else "utf-8")
         if not terminated:
-            self._fields[_UNTERMINATED] = []  # no segment has this name
+            self._whole_body().is_unterminated = True
         return meant
 
     def _decoded(self, raw: bytes) -> str:
-        if self._is_ascii or raw.isascii():
-            return raw.decode()
-        if self._rest is not None and self._rest.is_utf_8:  # as declared: the rest of the message need not be looked at
-            try:
-                return raw.decode()
-            except UnicodeDecodeError:
-                return raw.decode(self.inner_codec, "replace")
-        return raw.decode(self.inner_codec, "replace")
+        return raw.decode() if self._body is None and raw.isascii() else self._whole_body().decoded(raw)
 
     def _texts(self, segment: bytes, mark: str) -> tuple[str, list[str]]:
         """A segment's text, whole and by field. What is broken in one field must not change how another is read."""
-        if self._is_ascii or segment.isascii():
-            text = segment.decode()
-            return text, text.split(mark)
+        body = self._whole_body()
         try:
-            text = segment.decode("utf-8" if self._rest is not None and self._rest.is_utf_8 else self.inner_codec)
+            text = segment.decode() if body.is_ascii else body.decoded_strictly(segment)
         except UnicodeDecodeError:
-            values = [self._decoded(raw) for raw in segment.split(self._encoding.field)]
+            values = [body.decoded(raw) for raw in segment.split(self._encoding.field)]
             return mark.join(values), values
         return text, text.split(mark)
 
     def _raw(self, fields: list[bytes], place: Path) -> bytes | None:
-        if place.field > len(fields):
+        if place.index >= len(fields):
             return None
         if place.declares:
             return self._encoding.field if place.field == 1 else fields[place.index]
@@ -540,7 +518,7 @@ class Message:
 
     def _write(self, index: int, place: Path, value: bytes) -> None:
         fields = list(self._fields_at(index))
-        fields += [b""] * (place.field - len(fields))
+        fields += [b""] * (place.next - len(fields))
         encoding = self._encoding
         levels = [(place.repetition, encoding.repetition)]
         if place.component is not None:
@@ -548,8 +526,9 @@ class Message:
         if place.subcomponent is not None:
             levels.append((place.subcomponent, encoding.subcomponent))
         fields[place.index] = replaced(fields[place.index], levels, value)
-        segments = self._split()
-        segments.fields[index] = self._fields[place.key] = fields
-        segments.texts[index] = encoding.field.join(fields if place.is_header else [place.name, *fields])
+        body, segments = self._whole_body(), self._split()
+        segments.fields[index] = self._keep(place, fields)
+        segments.texts[index] = encoding.field.join(fields)
         segments.changed.add(index)
-        self._is_ascii = self._is_ascii and value.isascii()
+        if not value.isascii():
+            body.is_ascii = body.is_plain = False

@@ -5,6 +5,7 @@ Segment, its occurrence, field, repetition, component, subcomponent; numbers cou
 
 from __future__ import annotations
 
+from sys import intern
 from typing import Final
 
 _PLACES_MAX: Final = 8192
@@ -16,8 +17,9 @@ class Path:
     """A place in a message. Component and subcomponent may be left out. Never changes."""
 
     __slots__ = (
-        "component", "declares", "field", "index", "is_header", "is_later", "is_whole", "key", "name", "needle",
-        "occurrence", "repetition", "segment", "subcomponent",
+        "component", "declares", "field", "index", "is_header", "is_later", "is_msh", "is_whole", "key", "name",
+        "needle",
+        "next", "occurrence", "repetition", "segment", "subcomponent",
     )  # fmt: skip
 
     def __init__(
@@ -35,14 +37,17 @@ class Path:
         self.repetition = repetition
         self.component = component
         self.subcomponent = subcomponent
-        self.index = field - 1
+        self.is_header = segment in HEADER_NAMES
+        self.index = field - 1 if self.is_header else field
+        """Where the field is in the segment that was split at its separators."""
+        self.next = self.index + 1
         self.key = segment_key(segment, occurrence)
         """Names the segment; one segment of a message has one key."""
         self.name = segment.encode()
         self.needle = b"\r" + self.name
         """What the segment begins with, behind another one."""
         self.is_later = occurrence > 1
-        self.is_header = segment in HEADER_NAMES
+        self.is_msh = self.key == "MSH"
         self.declares = self.is_header and field <= 2
         """Whether it is one of the fields that say how the message is written."""
         self.is_whole = repetition == 1 and component is None and not self.declares
@@ -57,7 +62,7 @@ PLACES: Final[dict[str, Path]] = {}
 
 def segment_key(segment: str, occurrence: int) -> str:
     """`PID` for the first segment of a name, `OBX[3]` for a later one."""
-    return segment if occurrence == 1 else f"{segment}[{occurrence}]"
+    return intern(segment if occurrence == 1 else f"{segment}[{occurrence}]")
 
 
 def parse_path(text: str) -> Path:
