@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.models.errors import SuiteError
-from common.models.identifiers import PREFIXES, check_id, parse_id, type_id, uuid7
+from common.models.identifiers import PREFIXES, check_id, parse_id, time_part, type_id, type_id_of, uuid7
 
 VECTORS = {
     "00000000000000000000000000": "00000000-0000-0000-0000-000000000000",
@@ -78,6 +78,27 @@ def test_a_uuid7_has_its_fields_where_rfc_9562_puts_them() -> None:
         uuid7(2**48, 0)
     with pytest.raises(ValueError, match="48 bits"):
         uuid7(-1, 0)
+
+
+@given(st.sampled_from(sorted(PREFIXES)), st.integers(0, 2**48 - 1), st.binary(min_size=16, max_size=16))
+def test_an_id_made_of_characters_is_one_made_of_numbers(prefix: str, time_ms: int, random: bytes) -> None:
+    text = type_id_of(prefix, time_part(time_ms), random)
+    found, uuid = parse_id(text)
+    random_bits = (uuid >> 64 & 0xFFF) << 62 | uuid & (2**62 - 1)
+    assert (found, uuid) == (prefix, uuid7(time_ms, random_bits))
+
+
+def test_every_random_bit_of_an_id_can_be_either() -> None:
+    ids = [parse_id(type_id_of("run", time_part(0), bytes([byte] * 16)))[1] for byte in range(256)]
+    either = 0
+    for uuid in ids:
+        either |= uuid ^ ids[0]
+    assert either == 0xFFF << 64 | 2**62 - 1
+
+
+def test_no_fast_id_has_an_unknown_prefix() -> None:
+    with pytest.raises(ValueError, match="prefix"):
+        type_id_of("xyz", time_part(0), bytes(16))
 
 
 def test_another_things_id_is_not_taken() -> None:

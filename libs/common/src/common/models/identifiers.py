@@ -15,6 +15,14 @@ _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
 _PAIR_SHIFTS: Final = range(120, -1, -10)
 _SUFFIX_CHARACTERS: Final = 26
 _TIME_MS_MAX: Final = 2**48 - 1
+_TIME_CHARACTERS: Final = 10
+"""48 bits of time are the first ten characters exactly (the first one holds three bits): made once per millisecond."""
+RANDOM_BYTES: Final = 16
+# What a random byte becomes in its place: any character; the version 7 with a bit of rand_a; a bit of rand_a, the
+# variant 10, two bits of rand_b (RFC 9562 §5.7).
+_ANY: Final = bytes(ord(_ALPHABET[byte & 31]) for byte in range(256))
+_VERSION: Final = [_ALPHABET[0b01110 | byte & 1] for byte in range(256)]
+_VARIANT: Final = [_ALPHABET[byte & 0b10000 | 0b01000 | byte & 0b11] for byte in range(256)]
 
 PREFIXES: Final[dict[str, str]] = {
     "ten": "tenant",
@@ -59,6 +67,23 @@ def type_id(prefix: str, uuid: int) -> str:
     if not 0 <= uuid < 2**128:
         raise ValueError("a UUID has 128 bits")
     return f"{prefix}_{''.join([_PAIRS[(uuid >> shift) & 1023] for shift in _PAIR_SHIFTS])}"
+
+
+def time_part(time_ms: int) -> str:
+    """What every id of that millisecond since 1970 has behind its prefix: ten characters."""
+    return type_id("msg", uuid7(time_ms, 0))[len("msg_") :][:_TIME_CHARACTERS]
+
+
+def type_id_of(prefix: str, time: str, random: bytes) -> str:
+    """The TypeID text of a UUIDv7 from its `time_part` and 16 random bytes, of which 74 bits are used.
+
+    The same as `type_id(prefix, uuid7(…))`, several times as fast: every stored message needs one.
+    Raises ValueError for a prefix that `PREFIXES` does not hold.
+    """
+    if prefix not in PREFIXES:
+        raise ValueError(f"unknown id prefix {prefix!r}")
+    text = random.translate(_ANY).decode("ascii")
+    return f"{prefix}_{time}{_VERSION[random[0]]}{text[1:3]}{_VARIANT[random[3]]}{text[4:]}"
 
 
 def parse_id(text: str) -> tuple[str, int]:

@@ -127,10 +127,18 @@ def _context(*parts: str | int) -> bytes:
     return b"".join(map(_context_part, parts))
 
 
-@lru_cache(maxsize=1024)
 def _context_part(part: str | int) -> bytes:
     encoded = str(part).encode()
     return len(encoded).to_bytes(4, "big") + encoded
+
+
+_repeated_part = lru_cache(maxsize=1024)(_context_part)
+"""Of what many values have in common; a record's id is met once, and would only push the others out."""
+
+
+def _place(tenant: str, record: str, field: str, version: int) -> bytes:
+    """`_context` of a sealed value."""
+    return _repeated_part(tenant) + _context_part(record) + _repeated_part(field) + _repeated_part(version)
 
 
 def _decode_kek(text: str, name: str) -> KeyEncryptionKey:
@@ -152,8 +160,7 @@ class TenantKeys:
         """Seal bytes for one place (record, field, version of the record)."""
         key_version = max(self._ciphers)
         nonce = random_bytes(_NONCE_BYTES)
-        context = _context(self.tenant, record, field, version)
-        sealed = self._ciphers[key_version].encrypt(nonce, plaintext, context)
+        sealed = self._ciphers[key_version].encrypt(nonce, plaintext, _place(self.tenant, record, field, version))
         return b"%b%b%b%b" % (_FORMAT, key_version.to_bytes(4, "big"), nonce, sealed)
 
     def open(self, sealed: bytes, *, record: str, field: str, version: int = 1) -> bytes:
@@ -163,7 +170,7 @@ class TenantKeys:
             raise SuiteError("keys.cannot-open")
         try:
             return cipher.decrypt(
-                sealed[5:_HEADER_BYTES], sealed[_HEADER_BYTES:], _context(self.tenant, record, field, version)
+                sealed[5:_HEADER_BYTES], sealed[_HEADER_BYTES:], _place(self.tenant, record, field, version)
             )
         except InvalidTag as error:
             raise SuiteError("keys.cannot-open") from error

@@ -7,7 +7,7 @@ import secrets
 import time
 from datetime import UTC, datetime
 
-from common.models.identifiers import type_id, uuid7
+from common.models.identifiers import RANDOM_BYTES, time_part, type_id_of
 from common.runtime.random_bytes import random_bytes
 
 
@@ -24,8 +24,16 @@ class SystemClock:
 class SystemIds:
     """`Ids` from the operating system's random source."""
 
+    def __init__(self) -> None:
+        self._time = (0, "")
+
     def new(self, prefix: str) -> str:
-        return type_id(prefix, uuid7(time.time_ns() // 1_000_000, int.from_bytes(random_bytes(10), "big") >> 6))
+        now_ms = time.time_ns() // 1_000_000
+        made_ms, text = self._time
+        if made_ms != now_ms:
+            text = time_part(now_ms)
+            self._time = (now_ms, text)  # one assignment: threads share this object
+        return type_id_of(prefix, text, random_bytes(RANDOM_BYTES))
 
     def token(self, size_bytes: int = 32) -> str:
         return secrets.token_urlsafe(size_bytes)
