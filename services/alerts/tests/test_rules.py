@@ -36,6 +36,10 @@ def exchange(**data: Any) -> Event:
     return event("ps.exchange.recorded", **{**EXCHANGE, **data})
 
 
+def delivery(state: str, **data: Any) -> Event:
+    return event("ps.hl7.delivery", state=state, connection_id="con_1", **data)
+
+
 @pytest.mark.parametrize(
     ("rule", "seen", "verdict"),
     [
@@ -59,6 +63,12 @@ def exchange(**data: Any) -> Event:
         ("clock-skew", exchange(), None),
         ("hl7-rejected", event("ps.hl7.rejected", channel="in"), Verdict.FIRES),
         ("hl7-rejected", event("ps.hl7.received", channel="in"), Verdict.CLEARS),
+        ("hl7-parked", delivery("parked", error_code="hl7.refused-error"), Verdict.FIRES),
+        ("hl7-parked", delivery("discarded"), Verdict.CLEARS),
+        ("hl7-parked", delivery("queued", error_code="hl7.no-acknowledgment"), None),
+        ("hl7-not-delivered", delivery("queued", error_code="hl7.no-acknowledgment"), Verdict.FIRES),
+        ("hl7-not-delivered", delivery("queued", error_code=None), None),
+        ("hl7-not-delivered", delivery("delivered"), Verdict.CLEARS),
     ],
 )  # fmt: skip
 def test_verdicts(rule: str, seen: Event, verdict: Verdict | None) -> None:

@@ -106,6 +106,24 @@ async def test_a_rule_that_is_off_opens_nothing(suite: RunningSuite) -> None:
     assert only["rule"] == "hl7-rejected"
 
 
+async def test_hl7_messages_that_are_not_delivered_open_an_alert_and_a_delivery_resolves_it(
+    suite: RunningSuite,
+) -> None:
+    failing = {"connection_id": "con_1", "state": "queued", "error_code": "hl7.no-acknowledgment"}
+    for _ in range(3):
+        await publish(suite, "ps.hl7.delivery", **failing)
+    await publish(suite, "ps.hl7.delivery", **{**failing, "connection_id": "con_2", "state": "parked"})
+    expected = {("hl7-not-delivered", "connection:con_1"), ("hl7-parked", "connection:con_2")}
+
+    async def open_ones(wanted: set[tuple[str, str]]) -> bool:
+        return {(alert["rule"], alert["subject"]) for alert in await alerts(suite, "?state=open")} == wanted
+
+    await until_true(lambda: open_ones(expected))
+    await publish(suite, "ps.hl7.delivery", connection_id="con_1", state="delivered", error_code=None)
+    await publish(suite, "ps.hl7.delivery", connection_id="con_2", state="discarded", error_code=None)
+    await until_true(lambda: open_ones(set()))
+
+
 async def test_a_webhook_is_told_with_a_signature_that_verifies(suite: RunningSuite) -> None:
     received: asyncio.Queue[tuple[dict[str, str], bytes]] = asyncio.Queue()
 

@@ -136,12 +136,34 @@ def _hl7_rejected(event: Event, _: float) -> Signal | None:
     return None
 
 
+def _hl7_parked(event: Event, _: float) -> Signal | None:
+    """A message that its receiver does not take lies aside, and waits for a person."""
+    state = event.data.get("state")
+    if state == "parked":
+        return Signal(Verdict.FIRES, _integration(event), _connection(event), event.data.get("error_code"))
+    if state in {"delivered", "discarded"}:
+        return Signal(Verdict.CLEARS, _integration(event), _connection(event))
+    return None
+
+
+def _hl7_not_delivered(event: Event, _: float) -> Signal | None:
+    """Tries to send that fail one after the other: the queue behind them grows."""
+    state = event.data.get("state")
+    if state == "queued" and event.data.get("error_code"):
+        return Signal(Verdict.FIRES, _integration(event), _connection(event), event.data["error_code"])
+    return Signal(Verdict.CLEARS, _integration(event), _connection(event)) if state == "delivered" else None
+
+
 def _integration(event: Event) -> str:
     return str(event.data.get("integration_id") or "")
 
 
 def _channel(event: Event) -> str:
     return f"channel:{event.data.get('channel') or ''}"
+
+
+def _connection(event: Event) -> str:
+    return f"connection:{event.data.get('connection_id') or ''}"
 
 
 def _peer(event: Event) -> str:
@@ -181,6 +203,15 @@ RULES: Final[dict[str, Rule]] = {
             ("ps.hl7.rejected.v1", "ps.hl7.received.v1"), _hl7_rejected,
             quiet_s=600.0,
             next_step="Read the error code of the rejected messages; correct the sender or the channel's senders.",
+        ),
+        Rule(
+            "hl7-parked", "An HL7 message is parked", "warning", ("ps.hl7.delivery.v1",), _hl7_parked,
+            next_step="Find it (POST /hl7/v1/outbound:search, state parked) and read its error code; retry or discard it.",
+        ),
+        Rule(
+            "hl7-not-delivered", "HL7 messages are not delivered", "critical",
+            ("ps.hl7.delivery.v1",), _hl7_not_delivered, open_after=3,
+            next_step="Run the connection's test; it names the stage and the likely cause.",
         ),
     )
 }  # fmt: skip
