@@ -121,7 +121,7 @@ async def test_hl7_messages_that_are_not_delivered_open_an_alert_and_a_delivery_
     await until_true(lambda: open_ones(expected))
     await publish(suite, "ps.hl7.delivery", connection_id="con_1", state="delivered", error_code=None)
     await publish(suite, "ps.hl7.delivery", connection_id="con_2", state="discarded", error_code=None)
-    await until_true(lambda: open_ones(set()))
+    assert await until_true(lambda: open_ones(set()))
 
 
 async def test_a_webhook_is_told_with_a_signature_that_verifies(suite: RunningSuite) -> None:

@@ -206,7 +206,7 @@ RULES: Final[dict[str, Rule]] = {
         ),
         Rule(
             "hl7-parked", "An HL7 message is parked", "warning", ("ps.hl7.delivery.v1",), _hl7_parked,
-            next_step="Find it (POST /hl7/v1/outbound:search, state parked) and read its error code; retry or discard it.",
+            next_step="Find it with POST /hl7/v1/outbound:search (state parked); then retry or discard it.",
         ),
         Rule(
             "hl7-not-delivered", "HL7 messages are not delivered", "critical",
