@@ -2,7 +2,7 @@
 
 Theory of operation. Messages queue in the order they came. One task takes all that wait (within a bound), stores them
 in one transaction, tells each what became of it, and takes what came meanwhile: under load the batches grow by
-themselves, and a lone message waits for nobody. A message that cannot be stored at all must not take the others with
+themselves, and a lone message waits for nobody but what the loop has to read anyway. A message that cannot be stored at all must not take the others with
 it, so a batch that fails for another reason than an absent database is halved until the culprit is alone.
 
 A store that hangs is given up on at the oldest message's deadline: its senders get a negative acknowledgement. Should
@@ -33,6 +33,11 @@ KEYS_RETRY_S: Final = 1.0
 KEYS_TIMEOUT_S: Final = 2.0
 ATTEMPT_MIN_S: Final = 0.25
 LOADED_S: Final = 0.05
+TURNS: Final = 3
+"""Turns of the loop before a transaction: what has arrived is read first, so that it need not wait for the next one.
+
+It doubles the transactions' size under load (64 connections: 64 messages instead of 32), and takes microseconds.
+"""
 
 _log = logging.getLogger("hl7_gateway.commit")
 
@@ -183,6 +188,8 @@ class Committer:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
             await self._commit(self._take())
             self._committed_at = self._clock.monotonic()
 
