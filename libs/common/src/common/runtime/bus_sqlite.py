@@ -58,10 +58,12 @@ _BUSY_TIMEOUT_S: Final = 5.0
 _CLEAN_ROWS_MAX: Final = 2_000
 _GATHER_MAX: Final = 10_000
 
+# The log has row ids: events are appended, and its pages are full. Kept in the order of its key (as it once was) they
+# went to as many places as there are partitions, and took three times their size.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS log (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, offset INTEGER NOT NULL, key BLOB, headers BLOB NOT NULL,
-    value BLOB, at TEXT NOT NULL, PRIMARY KEY (topic, partition, offset)) WITHOUT ROWID;
+    value BLOB, at TEXT NOT NULL, UNIQUE (topic, partition, offset));
 CREATE INDEX IF NOT EXISTS log_by_time ON log (topic, at);
 CREATE TABLE IF NOT EXISTS head (topic TEXT NOT NULL, partition INTEGER NOT NULL, next INTEGER NOT NULL,
     PRIMARY KEY (topic, partition)) WITHOUT ROWID;
@@ -73,6 +75,15 @@ CREATE TABLE IF NOT EXISTS membership (grp TEXT NOT NULL, topic TEXT NOT NULL, m
 CREATE TABLE IF NOT EXISTS ownership (grp TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
     member TEXT NOT NULL, replica TEXT NOT NULL, PRIMARY KEY (grp, topic, partition)) WITHOUT ROWID;
 """
+
+_KEPT_BY_KEY: Final = "SELECT 1 FROM sqlite_master WHERE name = 'log' AND sql LIKE '%WITHOUT ROWID%'"
+_REBUILD: Final = f"""
+DROP INDEX log_by_time;
+ALTER TABLE log RENAME TO log_by_key;
+{_SCHEMA}
+INSERT INTO log SELECT * FROM log_by_key ORDER BY at;
+DROP TABLE log_by_key;
+"""  # noqa: S608
 
 _log = logging.getLogger("common.bus")
 T = TypeVar("T")
@@ -118,7 +129,7 @@ class SqliteBus:
         """Open the file and create its tables. Raises SuiteError `bus.unavailable`."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bus-sqlite")
         try:
-            await self.run(lambda connection: connection.executescript(_SCHEMA))
+            await self.run(_make_tables)
         except SuiteError:
             await self.stop()
             raise
@@ -611,6 +622,14 @@ def _heads(connection: sqlite3.Connection, topics: Sequence[str]) -> dict[Place,
     """The next offset of each partition that ever had an event."""
     rows = connection.execute("SELECT topic, partition, next FROM head").fetchall()
     return {(topic, number): following for topic, number, following in rows if topic in topics}
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    """Make what is missing; a log of an earlier version is written anew, once."""
+    with _transaction(connection):
+        script = _REBUILD if connection.execute(_KEPT_BY_KEY).fetchone() else _SCHEMA
+        for statement in script.split(";"):
+            connection.execute(statement)
 
 
 def _head(connection: sqlite3.Connection, place: Place) -> int:
