@@ -119,9 +119,8 @@ def build(runtime: Runtime) -> Module:
     async def lifespan() -> AsyncIterator[None]:
         async with (
             receiving.running(settings.stop_timeout_s, committing),
-            background(
-                "hl7-gateway", forget, catalogue, forget_sent, destinations.run, receiving.listeners.run, replays.run
-            ),
+            background("hl7-gateway", forget, catalogue, forget_sent, destinations.run, receiving.listeners.run),
+            background("hl7-replays", replays.run),
         ):
             try:
                 yield

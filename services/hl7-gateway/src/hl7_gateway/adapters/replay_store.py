@@ -73,23 +73,20 @@ class SqlReplayStore:
     async def counted(self, tenant: str, wanted: MessageFilter) -> Counted:
         columns = MESSAGE.c
         named = (columns.message_type, columns.trigger_event, columns.state)
-        found = search_statement(tenant, wanted).order_by(None)
-        grouped = found.with_only_columns(
-            *named,
-            func.count().label("messages"),
-            func.min(columns.id).label("first"),
-            func.max(columns.id).label("last"),
-        ).group_by(*named)
+        ends = (func.min(columns.sequence).label("first"), func.max(columns.sequence).label("last"))
+        found = _in_the_intake(search_statement(tenant, wanted))
+        grouped = found.with_only_columns(*named, func.count().label("messages"), *ends).group_by(*named)
         async with self._database.read() as session:
             rows = (await session.execute(grouped)).all()
             if not rows:
                 return Counted()
-            ends = [await self._one(session, tenant, end) for end in (_least(rows), _greatest(rows))]
+            place = (min(row.first for row in rows), max(row.last for row in rows))
+            first, last = [await self._one(session, tenant, sequence) for sequence in place]
         groups = [Group(row.message_type, row.trigger_event, MessageState(row.state), row.messages) for row in rows]
-        return Counted(groups, *ends)
+        return Counted(groups, first, last, place[1])
 
-    async def _one(self, session: AsyncSession, tenant: str, message_id: str) -> StoredMessage | None:
-        mine = select(*_STORED).where(MESSAGE.c.tenant == tenant, MESSAGE.c.id == message_id)
+    async def _one(self, session: AsyncSession, tenant: str, sequence: int) -> StoredMessage | None:
+        mine = select(*_STORED).where(MESSAGE.c.tenant == tenant, MESSAGE.c.sequence == sequence)
         row = (await session.execute(mine)).first()
         return None if row is None else _message(row)
 
@@ -159,7 +156,7 @@ class SqlReplayStore:
             rows = (await session.execute(with_body)).all()
         rows = rows[: cut([row.size_bytes for row in rows], self._page_bytes_max)]
         kept = await self._messages.kept_bodies(rows)
-        return [PageMessage(_message(row), kept.get(row.id)) for row in rows]
+        return [PageMessage(row.sequence, _message(row), kept.get(row.id)) for row in rows]
 
     async def hand_over(
         self, lease: Lease, replay: Replay, page: Sequence[PageMessage], found: Sorted, to: HandedTo, took_ms: int
@@ -181,7 +178,7 @@ class SqlReplayStore:
                 told = [self._event(one.message, to.keys[one.message.id], replay.id) for one in found.going]
                 await outbox.add(session, told)
             values = {
-                "cursor": page[-1].message.id,
+                "cursor": page[-1].sequence,
                 "done": replay.done + going,
                 "skipped": skipped,
                 "waiting_code": None,
@@ -254,18 +251,15 @@ class SqlReplayStore:
         await audit.record(session, entry)
 
 
-def page_statement(tenant: str, wanted: MessageFilter, cursor: str, up_to: str) -> Select[Any]:
-    """The messages of a replay behind its cursor, oldest first."""
-    fits = search_statement(tenant, wanted).order_by(None)
-    return fits.where(MESSAGE.c.id > cursor, MESSAGE.c.id <= up_to).order_by(MESSAGE.c.id)
+def page_statement(tenant: str, wanted: MessageFilter, cursor: int, up_to: int) -> Select[Any]:
+    """The messages of a replay behind its cursor, in the order they were stored."""
+    fits = _in_the_intake(search_statement(tenant, wanted))
+    return fits.where(MESSAGE.c.sequence > cursor, MESSAGE.c.sequence <= up_to).order_by(MESSAGE.c.sequence)
 
 
-def _least(rows: Sequence[Any]) -> str:
-    return str(min(row.first for row in rows))
-
-
-def _greatest(rows: Sequence[Any]) -> str:
-    return str(max(row.last for row in rows))
+def _in_the_intake(found: Select[Any]) -> Select[Any]:
+    """In no order yet. Those that were stored before there was an intake have no place in it, and are left out."""
+    return found.order_by(None).where(MESSAGE.c.sequence.is_not(None))
 
 
 def _message(row: Any) -> StoredMessage:

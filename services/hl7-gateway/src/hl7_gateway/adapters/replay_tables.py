@@ -34,8 +34,8 @@ class ReplayRow(Base, table=True):
     total: int = Field(sa_column=Column(BigInteger, nullable=False))
     done: int = Field(sa_column=Column(BigInteger, nullable=False))
     skipped: Any = Field(sa_column=Column(JsonText, nullable=False))
-    cursor: str
-    up_to: str
+    cursor: int = Field(sa_column=Column(BigInteger, nullable=False))
+    up_to: int = Field(sa_column=Column(BigInteger, nullable=False))
     waiting_code: str | None
     error_code: str | None
     author: str

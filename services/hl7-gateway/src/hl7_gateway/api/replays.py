@@ -77,7 +77,7 @@ def _start(api: APIRouter, replays: ReplayMessages, patients: PatientKeys, backl
 
     @api.post("/replays", status_code=202, summary="Replay HL7 messages, or preview it")
     async def start(body: NewReplay, response: Response, caller: Who) -> dict[str, Any]:
-        """All messages that fit now, oldest first. With `preview` (200) nothing happens.
+        """All messages that fit now, in the order they came. With `preview` (200) nothing happens.
 
         `complete` false: newer messages are still being catalogued and do not belong to it.
         """

@@ -100,15 +100,22 @@ def _changed(before: bytes, changes: Sequence[Change]) -> bytes:
     for index, change in enumerate(changes):
         try:
             message.set(change.path, change.value)
-        except UnicodeError:
-            expected = f"The message's character set ({message.codec}) cannot write it."
-            wrong.append(FieldError(f"/changes/{index}/value", "encoding", expected))
         except ValueError:
-            expected = "Expected a place in a segment of the message, e.g. PID-5.1; MSH-1 and MSH-2 stay."
-            wrong.append(FieldError(f"/changes/{index}/path", "path", expected))
+            wrong.append(_why(index, change, message.codec))
     if wrong:
         raise SuiteError("request.invalid", f"{len(wrong)} change(s) cannot be made.", fields=wrong)
     return bytes(message)
+
+
+def _why(index: int, change: Change, codec: str) -> FieldError:
+    """Why a change cannot be made; what `set` says of it may hold the value."""
+    try:
+        (change.value or "").encode(codec)
+    except UnicodeError:
+        expected = f"The message's character set ({codec}) cannot write it."
+        return FieldError(f"/changes/{index}/value", "encoding", expected)
+    expected = "Expected a place in a segment of the message, e.g. PID-5.1; MSH-1 and MSH-2 stay."
+    return FieldError(f"/changes/{index}/path", "path", expected)
 
 
 def _checked(after: bytes) -> hl7v2.Message:

@@ -1,8 +1,9 @@
 """Replays: stored messages told of again, or sent to somebody, many at a time.
 
 Rules. The messages of a replay are fixed when it starts: those that fit its filter, up to the newest there was. They
-go oldest first. Only a running replay moves; a page and the cursor behind it are one transaction, so a page is handed
-over once or not at all, and after a crash the next owner goes on behind the cursor.
+go in the order they were stored (ids are not that order: two of one millisecond are in any). Only a running replay
+moves; a page and the cursor behind it are one transaction, so a page is handed over once or not at all, and after a
+crash the next owner goes on behind the cursor.
 
 Theory of operation. A page is what the rate allows in a quarter of a second. A target that can take nothing now (a full
 queue, a bus that is away) makes the replay wait, in the state running, with the reason in `waiting_code`; nothing is
@@ -97,7 +98,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """One replay. `filter` is in JSON form; `cursor` is the id of the last message of the last page, at first empty.
+    """One replay. `filter` is in JSON form; `cursor` is the place in the intake of the last message of the last page.
 
     `worked_ms` is how long pages were handed over, pauses between them included, a person's pause left out.
     """
@@ -111,8 +112,8 @@ class Replay:
     total: int
     done: int
     skipped: Mapping[str, int]
-    cursor: str
-    up_to: str
+    cursor: int
+    up_to: int
     waiting_code: str | None
     error_code: str | None
     author: str
@@ -165,11 +166,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What fits a filter."""
+    """What fits a filter. `up_to` is the place in the intake of the last."""
 
     groups: Sequence[Group] = ()
     first: StoredMessage | None = None
     last: StoredMessage | None = None
+    up_to: int = 0
 
     @property
     def total(self) -> int:
@@ -197,8 +199,9 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class PageMessage:
-    """A message of a page; `sealed_body` None: retention took it."""
+    """A message of a page, with its place in the intake; `sealed_body` None: retention took it."""
 
+    sequence: int
     message: StoredMessage
     sealed_body: bytes | None
 

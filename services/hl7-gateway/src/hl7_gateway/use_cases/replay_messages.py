@@ -97,8 +97,7 @@ class ReplayMessages:
     async def start(self, caller: Caller, plan: Plan, reason: str) -> Replay:
         """Raises SuiteError `replay.empty`, `replay.too-many`, and as `preview`."""
         seen = await self.preview(caller.tenant, plan)
-        last = seen.counted.last
-        if last is None:
+        if not seen.counted.total:
             raise SuiteError("replay.empty")
         if seen.connection is not None and seen.connection.state is ConnectionState.DISABLED:
             raise SuiteError("connection.not-sending", "It is disabled.")
@@ -113,8 +112,8 @@ class ReplayMessages:
             total=seen.counted.total,
             done=0,
             skipped={},
-            cursor="",
-            up_to=last.id,
+            cursor=0,
+            up_to=seen.counted.up_to,
             waiting_code=None,
             error_code=None,
             author=caller.subject,

@@ -18,7 +18,8 @@ def _text(name: str, *, nullable: bool = False, primary_key: bool = False) -> sa
 
 
 def upgrade() -> None:
-    """Create the tables."""
+    """Create the tables, and the index by which replays go through the messages in their order."""
+    op.create_index("message_by_sequence", "message", ["tenant", "sequence"])
     op.create_table(
         "replay",
         _text("id", primary_key=True),
@@ -26,9 +27,8 @@ def upgrade() -> None:
         sa.Column("filter", JsonText(), nullable=False),
         sa.Column("rate_per_s", sa.Float(), nullable=False),
         _text("state"),
-        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("total", "done")),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("total", "done", "cursor", "up_to")),
         sa.Column("skipped", JsonText(), nullable=False),
-        *(_text(name) for name in ("cursor", "up_to")),
         *(_text(name, nullable=True) for name in ("waiting_code", "error_code")),
         *(_text(name) for name in ("author", "reason")),
         *(sa.Column(name, UtcInstant(), nullable=False) for name in ("created_at", "updated_at")),
