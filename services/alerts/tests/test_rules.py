@@ -59,6 +59,7 @@ def exchange(**data: Any) -> Event:
         ("clock-skew", exchange(), None),
         ("hl7-rejected", event("ps.hl7.rejected", channel="in"), Verdict.FIRES),
         ("hl7-rejected", event("ps.hl7.received", channel="in"), Verdict.CLEARS),
+        ("hl7-rejected", event("ps.hl7.received", channel="in", replay_id="rpl_1"), None),
     ],
 )  # fmt: skip
 def test_verdicts(rule: str, seen: Event, verdict: Verdict | None) -> None:

@@ -37,7 +37,7 @@ async def _receive(suite: Any, connect: Any, *bodies: bytes) -> list[dict[str, A
     return [by_control_id[body.split(b"|")[9].decode()] for body in bodies]
 
 
-async def _told(suite: Any, count: int) -> list[Any]:
+async def wait_for_replayed(suite: Any, count: int) -> list[Any]:
     """The received events on the bus that are replays, once there are so many."""
     since = suite.runtime.clock.now() - timedelta(hours=1)
     async with asyncio.timeout(WAIT_S):
@@ -60,6 +60,12 @@ async def wait_for_state(suite: Any, replay_id: str, state: str, code: str | Non
             shown = (await viewer.get(f"/hl7/v1/replays/{replay_id}")).json()
             if (shown["state"], shown["waiting_code"]) == (state, code):
                 return shown
+            await asyncio.sleep(0.01)
+
+
+async def wait_for_seen(there: Any, count: int) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while len(there.seen) < count:  # noqa: ASYNC110 - the receiver is what tells, with a bound
             await asyncio.sleep(0.01)
 
 
@@ -93,7 +99,7 @@ async def test_one_message_is_told_of_again(suite: Any, connect: Any, message: M
     async with suite.client(Role.OPERATOR) as operator:
         answer = await operator.post(f"/hl7/v1/messages/{first['id']}:replay", json=WHY)
     assert answer.status_code == 202, answer.text
-    (event,) = await _told(suite, 1)
+    (event,) = await wait_for_replayed(suite, 1)
     told = answer.json()
     assert (event.id, event.data["replay_id"]) == (told["event_id"], told["replay_id"])
     assert (event.data["message_id"], event.data["duplicate"]) == (first["id"], False)
@@ -155,7 +161,7 @@ async def test_many_messages_are_told_of_again_in_their_order(suite: Any, connec
     assert (shown["total"], shown["done"], shown["remaining"]) == (31, 30, 0)
     assert shown["skipped"] == {"message.not-replayable": 1}
     assert shown["measured_per_s"] > 0
-    events = await _told(suite, 30)
+    events = await wait_for_replayed(suite, 30)
     assert [event.data["message_id"] for event in events] == [one["id"] for one in found[:30]]
     assert {event.data["replay_id"] for event in events} == {replay_id}
     assert (await _move(suite, replay_id, "cancel")).json()["code"] == "request.conflict"
@@ -175,7 +181,7 @@ async def test_a_patient_in_the_filter_is_kept_as_a_pseudonym(
 async def test_pause_resume_and_cancel(suite: Any, connect: Any, message: Message) -> None:
     await _receive(suite, connect, *(message(f"s-{number}") for number in range(3)))
     replay_id = (await _start(suite, rate_per_s=0.1)).json()["id"]  # one message, then nothing for ten seconds
-    await _told(suite, 1)
+    await wait_for_replayed(suite, 1)
     paused = await _move(suite, replay_id, "pause")
     assert (paused.json()["state"], paused.json()["done"], paused.json()["remaining"]) == ("paused", 1, 2)
     assert paused.json()["remaining_s"] == 20
@@ -217,9 +223,7 @@ async def test_a_full_queue_makes_a_replay_wait_and_loses_nothing(
         await operator.post(f"{path}:resume", json=WHY)
     done = await wait_for_state(suite, replay_id, "done")
     assert (done["done"], done["skipped"]) == (7, {})
-    async with asyncio.timeout(WAIT_S):
-        while len(there.seen) < 7:  # noqa: ASYNC110 - the receiver is what tells, with a bound
-            await asyncio.sleep(0.01)
+    await wait_for_seen(there, 7)
     assert there.seen == [one["control_id"] for one in found]
 
 
@@ -237,7 +241,9 @@ async def test_what_a_connection_can_not_carry_is_skipped_and_counted(
     assert done["skipped"] == {"hl7.field-missing": 1, "message.body-deleted": 1}
 
 
-async def test_what_is_wrong_with_a_replay_is_told(suite: Any, connect: Any, message: Message, free_port: int) -> None:
+async def test_what_is_wrong_with_a_replay_iswait_for_replayed(
+    suite: Any, connect: Any, message: Message, free_port: int
+) -> None:
     nobody = type_id("con", uuid7(1, 1))
     await _receive(suite, connect, message("w-1"))
     cases: list[tuple[dict[str, Any], int, str]] = [

@@ -73,20 +73,25 @@ class Replays:
     async def run(self) -> None:
         """Until cancelled; whatever happens, it begins again."""
         while True:
+            self._wake.clear()
             try:
-                async with self._hold(LEASE_NAME) as lease:
-                    if lease is not None:
-                        await self._own(lease)
+                if await self._queue.running(1):
+                    await self._try_to_own()
             except SuiteError as error:
                 _log.warning("replays begin again", extra={"code": error.code})
             await self._rest(self._poll_s)
 
-    async def _own(self, lease: Lease) -> None:
-        self._due.clear()
-        self._worked.clear()
-        while not lease.lost.is_set():
-            self._wake.clear()
-            await self._rest(await self.work(lease))
+    async def _try_to_own(self) -> None:
+        """Nothing when another replica works them. The lease is held, and renewed, only while a replay runs."""
+        async with self._hold(LEASE_NAME) as lease:
+            self._due.clear()
+            self._worked.clear()
+            while lease is not None and not lease.lost.is_set():
+                self._wake.clear()
+                rest_s = await self.work(lease)
+                if not self._due:
+                    return
+                await self._rest(rest_s)
 
     async def work(self, lease: Lease) -> float:
         """A page of each replay that is due; seconds until the next one may be. Raises SuiteError `lease.lost`."""
