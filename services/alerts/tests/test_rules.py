@@ -69,6 +69,7 @@ def delivery(state: str, **data: Any) -> Event:
         ("hl7-not-delivered", delivery("queued", error_code="hl7.no-acknowledgment"), Verdict.FIRES),
         ("hl7-not-delivered", delivery("queued", error_code=None), None),
         ("hl7-not-delivered", delivery("delivered"), Verdict.CLEARS),
+        ("hl7-rejected", event("ps.hl7.received", channel="in", replay_id="rpl_1"), None),
     ],
 )  # fmt: skip
 def test_verdicts(rule: str, seen: Event, verdict: Verdict | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from common.runtime.settings import load
 from hl7_gateway.access import ACCESS
 from hl7_gateway.adapters.channels import ConnectionSenders, DirectorySenders
 from hl7_gateway.adapters.connection_store import SqlConnectionStore
+from hl7_gateway.adapters.edit_store import SqlEditStore
 from hl7_gateway.adapters.intake_tables import IntakeBase
 from hl7_gateway.adapters.journal import TelemetryJournal
 from hl7_gateway.adapters.message_store import SqlMessageStore
@@ -26,25 +27,30 @@ from hl7_gateway.adapters.outbound_journal import ExchangeDeliveryJournal
 from hl7_gateway.adapters.outbound_store import SqlOutboundStore
 from hl7_gateway.adapters.port_probe import SocketPortProbe
 from hl7_gateway.adapters.postgres_intake import PostgresIntake
+from hl7_gateway.adapters.replay_store import SqlReplayStore
 from hl7_gateway.adapters.sqlite_intake import SqliteIntake
 from hl7_gateway.adapters.tables import Base
 from hl7_gateway.adapters.tls_material import PemInspector
-from hl7_gateway.api import Sending, router
+from hl7_gateway.api import Again, Sending, router
 from hl7_gateway.core.connection import Limits
 from hl7_gateway.core.connection_configuration import Connection, TlsMaterial
-from hl7_gateway.core.reception import DEFAULT, reception_of
+from hl7_gateway.core.message import StoredMessage
+from hl7_gateway.core.reception import DEFAULT, Reception, reception_of
 from hl7_gateway.core.unmatched import UnmatchedSenders
 from hl7_gateway.settings import Hl7GatewaySettings
 from hl7_gateway.use_cases.catalogue_messages import Cataloguer
 from hl7_gateway.use_cases.commit_messages import Committer
 from hl7_gateway.use_cases.configure_connection import ConfigureConnection
 from hl7_gateway.use_cases.deliver_messages import Destination
+from hl7_gateway.use_cases.edit_messages import EditMessages
 from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
 from hl7_gateway.use_cases.forget_seen import forget_seen
 from hl7_gateway.use_cases.forget_settled import forget_settled
 from hl7_gateway.use_cases.receive_message import ReceiveMessage
+from hl7_gateway.use_cases.replay_messages import ReplayMessages
 from hl7_gateway.use_cases.run_destinations import Destinations
 from hl7_gateway.use_cases.run_listeners import Listeners
+from hl7_gateway.use_cases.run_replays import Replays
 from hl7_gateway.use_cases.search_outbound import PatientKeys
 from hl7_gateway.use_cases.try_connection import TryConnection
 
@@ -61,6 +67,7 @@ class _Receiving:
     listeners: Listeners
     journal: TelemetryJournal
     unmatched: UnmatchedSenders
+    reception_of: Callable[[str], Reception]
 
     @asynccontextmanager
     async def running(self, stop_timeout_s: float, committing: list[asyncio.Task[None]]) -> AsyncIterator[None]:
@@ -85,16 +92,11 @@ def build(runtime: Runtime) -> Module:
     leases = Leases(database, runtime.clock, runtime.ids)
     connections = SqlConnectionStore(database, runtime.keyring, runtime.clock)
     receiving = _receiving(runtime, settings, database, connections)
-    outbound = SqlOutboundStore(
-        database,
-        leases,
-        runtime.keyring,
-        runtime.clock,
-        runtime.ids,
-        runtime.source("hl7-gateway"),
-        runtime.replica,
-    )
+    source = runtime.source("hl7-gateway")
+    outbound = SqlOutboundStore(database, leases, runtime.keyring, runtime.clock, runtime.ids, source, runtime.replica)
     destinations = _destinations(runtime, settings, connections, outbound, leases)
+    sending = _sending(runtime, connections, outbound, receiving)
+    again, replays = _again(runtime, settings, database, leases, sending, outbound, receiving)
     committing: list[asyncio.Task[None]] = []
 
     async def forget() -> None:
@@ -118,6 +120,7 @@ def build(runtime: Runtime) -> Module:
         async with (
             receiving.running(settings.stop_timeout_s, committing),
             background("hl7-gateway", forget, catalogue, forget_sent, destinations.run, receiving.listeners.run),
+            background("hl7-replays", replays.run),
         ):
             try:
                 yield
@@ -137,11 +140,12 @@ def build(runtime: Runtime) -> Module:
             runtime.directory.all,
             [receiving.listener],
             receiving.cataloguer,
-            _sending(runtime, connections, outbound, receiving),
+            sending,
             receiving.listeners,
             receiving.unmatched,
             runtime.clock,
             runtime.ids,
+            again,
         ),
         access=ACCESS,
         database=database,
@@ -178,6 +182,9 @@ def _receiving(
         receives = ReceiveMessage(own, committer, journal, clock, ids, reception=reception, unmatched=unmatched)
         return configured_listener(connection, material, receives, clock, _limits(settings))
 
+    def reception_for(connection_id: str) -> Reception:
+        return receptions.get(connection_id, DEFAULT)
+
     cataloguer = Cataloguer(
         intake,
         store,
@@ -186,7 +193,7 @@ def _receiving(
         journal,
         clock,
         lambda: committer.loaded,
-        lambda connection_id: receptions.get(connection_id, DEFAULT),
+        reception_for,
     )
     committer.stored = cataloguer.stored
     listener = MllpListener(settings.listen_host, settings.listen_port, receiver, clock, _limits(settings))
@@ -194,7 +201,7 @@ def _receiving(
         lambda: connections.active("listener"), connections.material, make, stop_timeout_s=settings.stop_timeout_s
     )
     connections.changed.append(listeners.look)
-    return _Receiving(intake, store, committer, cataloguer, listener, listeners, journal, unmatched)
+    return _Receiving(intake, store, committer, cataloguer, listener, listeners, journal, unmatched, reception_for)
 
 
 def _sending(
@@ -225,6 +232,50 @@ def _sending(
             runtime.ids,
         ),
     )
+
+
+def _again(
+    runtime: Runtime,
+    settings: Hl7GatewaySettings,
+    database: Database,
+    leases: Leases,
+    sending: Sending,
+    outbound: SqlOutboundStore,
+    receiving: _Receiving,
+) -> tuple[Again, Replays]:
+    """What shows, edits and sends stored messages again, and what works the replays."""
+    clock, ids, source = runtime.clock, runtime.ids, runtime.source("hl7-gateway")
+
+    def order_key(message: StoredMessage) -> str:
+        reception = receiving.reception_of(message.connection_id)
+        return reception.order_key(message.patient_key, message.integration_id, message.id)
+
+    book = SqlReplayStore(database, leases, receiving.store, outbound, clock, ids, source)
+    replays = Replays(
+        book,
+        sending.connections,
+        outbound,
+        sending.enqueue,
+        runtime.keyring,
+        order_key,
+        lambda name: leases.hold(name, ttl_s=settings.send_lease_s),
+        clock,
+    )
+    edits = SqlEditStore(database, outbound)
+    replay = ReplayMessages(book, receiving.store, sending.connections, outbound, order_key, replays.wake, clock, ids)
+    edit = EditMessages(
+        edits,
+        receiving.store,
+        sending.connections,
+        sending.enqueue,
+        receiving.committer,
+        receiving.reception_of,
+        runtime.directory.get,
+        clock,
+        ids,
+        settings.frame_bytes_max,
+    )
+    return Again(book, replay, edits, edit), replays
 
 
 def _intake(runtime: Runtime) -> SqliteIntake | PostgresIntake:

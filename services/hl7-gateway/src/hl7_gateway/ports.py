@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from common.models.clock import instant_text, parse_instant
 from common.models.paging import Page
 from common.runtime.authentication import Caller
 from common.runtime.leases import Lease
 from hl7_gateway.core.connection_configuration import Connection, TlsMaterial
 from hl7_gateway.core.delivery import Ending, Write
+from hl7_gateway.core.edit import EditRecord
 from hl7_gateway.core.message import Header, NewMessage, Receipt, StoredMessage, TakenMessage
 from hl7_gateway.core.outbound_message import Attempt, NewOutbound, Outbound
 from hl7_gateway.core.outbound_window import Candidate, Read
+from hl7_gateway.core.replay import Counted, PageMessage, Replay, Sorted, Step
 from hl7_gateway.core.senders import InboundChannel, SenderTable
 
 
@@ -79,7 +82,10 @@ class MessageBook(Protocol):
         """Raises SuiteError `message.not-found`."""
 
     async def read_body(self, caller: Caller, message_id: str, reason: str) -> tuple[StoredMessage, bytes]:
-        """A message with its body; the reading is audited first. Raises SuiteError `message.not-found`."""
+        """A message with its body; the reading is audited first.
+
+        Raises SuiteError `message.not-found`, or `message.body-deleted` when retention took the body.
+        """
 
     async def read_bodies(self, caller: Caller, message_ids: Sequence[str]) -> Sequence[tuple[StoredMessage, bytes]]:
         """Those of the messages that exist, in the order asked for; audited as one reading of so many.
@@ -117,6 +123,18 @@ class MessageFilter:
     patient_keys: tuple[str, ...] | None = None
     after: datetime | None = None
     before: datetime | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """What is given, in JSON form."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: instant_text(value) if isinstance(value, datetime) else value for name, value in given.items()}
+
+    @classmethod
+    def of_json(cls, given: Mapping[str, Any]) -> MessageFilter:
+        """The filter again. A name that it does not have is a TypeError: it would find more than was asked for."""
+        instants = {name: parse_instant(given[name]) for name in ("after", "before") if name in given}
+        lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+        return cls(**{**given, **lists, **instants})
 
 
 class Trace(Protocol):
@@ -392,3 +410,85 @@ class Trial(Protocol):
 
     def close(self) -> None:
         """End whatever there is."""
+
+
+class ReplayBook(Protocol):
+    """Replays, as the API sees them; every change is audited."""
+
+    async def counted(self, tenant: str, wanted: MessageFilter) -> Counted:
+        """What fits a filter now."""
+
+    async def tell_again(self, caller: Caller, message: StoredMessage, key: str, replay_id: str, reason: str) -> str:
+        """Publish one message again under its partition key; the event's id.
+
+        Raises SuiteError `message.body-deleted`: nobody could read what it is told of.
+        """
+
+    async def add(self, caller: Caller, replay: Replay, not_ended_max: int) -> None:
+        """Start a replay. Raises SuiteError `replay.too-many` when so many of the tenant's are not ended."""
+
+    async def get(self, tenant: str, replay_id: str) -> Replay:
+        """Raises SuiteError `replay.not-found`."""
+
+    async def list(self, tenant: str, cursor: str | None, limit: int) -> Page[Replay]:
+        """Newest first. Raises SuiteError `request.bad-cursor`."""
+
+    async def move(self, caller: Caller, replay_id: str, step: Step, reason: str) -> Replay:
+        """Pause, resume or cancel. Raises SuiteError `replay.not-found` or `request.conflict`."""
+
+
+class ReplayQueue(Protocol):
+    """Running replays, for their owner. Writing raises SuiteError `lease.lost` once another one owns them."""
+
+    async def running(self, limit: int) -> Sequence[Replay]:
+        """The oldest ones."""
+
+    async def page(self, replay: Replay, limit: int) -> Sequence[PageMessage]:
+        """The next messages behind its cursor, oldest first, of a bounded size."""
+
+    async def hand_over(
+        self, lease: Lease, replay: Replay, page: Sequence[PageMessage], found: Sorted, to: HandedTo, took_ms: int
+    ) -> bool:
+        """A page to its target and the cursor behind it, in one transaction; False when it no longer runs so.
+
+        Raises SuiteError as `OutboundBook.enqueue`.
+        """
+
+    async def wait(self, lease: Lease, replay: Replay, code: str) -> None:
+        """Note why nothing goes on for now."""
+
+    async def end(self, lease: Lease, replay: Replay, step: Step, code: str | None) -> None:
+        """It finished or failed; nothing when it no longer runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandedTo:
+    """What a page becomes: keys of events, by message id, or messages of a sender's queue."""
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    connection: Connection | None = None
+    messages: Sequence[NewOutbound] = ()
+
+
+class EditBook(Protocol):
+    """What people made of messages; every edit is audited with its reason, in the transaction of its effect."""
+
+    async def read_outbound(self, caller: Caller, message_id: str, reason: str) -> tuple[Outbound, bytes]:
+        """An outbound message with its body; the reading is audited. Raises SuiteError `outbound.not-found`."""
+
+    async def note(self, caller: Caller, record: EditRecord) -> None:
+        """An edit that is about to be taken in as a received message."""
+
+    async def enqueue(self, caller: Caller, record: EditRecord, connection: Connection, message: NewOutbound) -> None:
+        """An edited message into a queue. Raises SuiteError as `OutboundBook.enqueue`."""
+
+    async def replace_parked(
+        self, caller: Caller, record: EditRecord, connection: Connection, message: NewOutbound
+    ) -> None:
+        """In the place of the parked message it was made of, which is discarded.
+
+        Raises SuiteError `request.conflict` when that is not parked, `outbound.not-found`, and as `enqueue`.
+        """
+
+    async def of(self, tenant: str, message_id: str) -> tuple[EditRecord | None, Sequence[EditRecord]]:
+        """The edit that made this message, and the edits it was the source of, the oldest first."""

@@ -135,7 +135,7 @@ EVENT_TYPES: Final[dict[str, EventType]] = {
             {
                 "message_id": "string", "integration_id": "string", "channel": "string", "message_type": "string",
                 "trigger_event": "string", "hl7_version": "string", "patient_key": "string", "size_bytes": "integer",
-                "received_at": "string", "duplicate": "boolean",
+                "received_at": "string", "duplicate": "boolean", "replay_id": "string",
             },
         ),
         EventType(

@@ -34,6 +34,7 @@ PREFIXES: Final[dict[str, str]] = {
     "msg": "HL7 message",
     "con": "HL7 connection",
     "obm": "outbound HL7 message",
+    "rpl": "replay of HL7 messages",
     "alr": "alert",
     "whk": "webhook",
     "dlv": "delivery",

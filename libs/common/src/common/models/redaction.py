@@ -25,7 +25,7 @@ ALLOWED: Final[dict[str, re.Pattern[str]]] = {
         (
             "tenant", "integration_id", "run_id", "message_id", "record_id", "alert_id", "exchange_id", "event_id",
             "webhook_id", "delivery_id", "dead_letter_id", "request_id", "replica", "schedule_id",
-            "connection_id",
+            "connection_id", "replay_id",
         ),
         _ID,
     ),

@@ -131,7 +131,7 @@ def _hl7_rejected(event: Event, _: float) -> Signal | None:
     """HL7 messages that are answered AE or AR."""
     if event.type == "ps.hl7.rejected":
         return Signal(Verdict.FIRES, _integration(event), _channel(event), event.data.get("error_code"))
-    if event.type == "ps.hl7.received":
+    if event.type == "ps.hl7.received" and not event.data.get("replay_id"):  # told again is not received again
         return Signal(Verdict.CLEARS, _integration(event), _channel(event))
     return None
 

@@ -93,8 +93,10 @@ class SqlMessageStore:
         async with self._database.write() as session:
             row = (await session.execute(_of(caller.tenant, [message_id], with_body=True))).first()
             sealed = (await self._sealed([row])).get(message_id) if row is not None else None
-            if row is None or sealed is None:
+            if row is None:
                 raise SuiteError("message.not-found")
+            if sealed is None:
+                raise SuiteError("message.body-deleted")
             body = keys.open(sealed, record=row.id, field="body")
             entry = audit.Audit(
                 action="message.body.read", subject=message_id, caller=caller, time=self._clock.now(), reason=reason
@@ -122,6 +124,10 @@ class SqlMessageStore:
             await audit.record(session, entry)
         present = [rows[message_id] for message_id in dict.fromkeys(message_ids) if message_id in sealed]
         return [(_stored(row), keys.open(sealed[row.id], record=row.id, field="body")) for row in present]
+
+    async def kept_bodies(self, rows: Collection[Any]) -> Mapping[str, bytes]:
+        """The sealed bodies, by id, of rows with `id`, `sequence` and `sealed_body`; deleted ones are left out."""
+        return await self._sealed(rows)
 
     async def _sealed(self, rows: Collection[Any]) -> Mapping[str, bytes]:
         """The sealed bodies that are still kept, by message id."""

@@ -98,17 +98,64 @@ class SqlOutboundStore:
 
     async def enqueue(self, connection: Connection, messages: Sequence[NewOutbound]) -> None:
         async with self._database.write() as session:
-            queued = await self._count(session, connection.id, {_QUEUED_COUNTER: len(messages)})
-            await self._check_takes(session, connection)
-            counters = await self._counters(session, connection.id)
-            depth = queued[_QUEUED_COUNTER] - sum(counters.get(name, 0) for name in _LEFT)
-            if depth > connection.sending.queue_messages_max:
-                limit = connection.sending.queue_messages_max
-                raise SuiteError("connection.queue-full", f"{depth - len(messages)} of {limit} messages wait.")
-            held = await self._held_keys(session, connection, {message.order_key for message in messages})
-            rows = [self._row(connection, message, held=message.order_key in held) for message in messages]
-            await session.execute(insert(MESSAGE), rows)
-            self._tell(session, self.queued, connection.id)
+            await self.put(session, connection, messages)
+
+    async def put(self, session: AsyncSession, connection: Connection, messages: Sequence[NewOutbound]) -> None:
+        """What `enqueue` does, in the caller's transaction."""
+        queued = await self._count(session, connection.id, {_QUEUED_COUNTER: len(messages)})
+        await self._check_takes(session, connection)
+        counters = await self._counters(session, connection.id)
+        depth = queued[_QUEUED_COUNTER] - sum(counters.get(name, 0) for name in _LEFT)
+        if depth > connection.sending.queue_messages_max:
+            limit = connection.sending.queue_messages_max
+            raise SuiteError("connection.queue-full", f"{depth - len(messages)} of {limit} messages wait.")
+        held = await self._held_keys(session, connection, {message.order_key for message in messages})
+        rows = [self._row(connection, message, held=message.order_key in held) for message in messages]
+        await session.execute(insert(MESSAGE), rows)
+        self._tell(session, self.queued, connection.id)
+
+    async def replace_parked(
+        self, session: AsyncSession, connection: Connection, message_id: str, message: NewOutbound
+    ) -> None:
+        """Discard a parked message and queue another in its stead, in the caller's transaction.
+
+        It takes the old one's place, before what is held behind it; when its order key is another, the queue's end.
+        The new row gets the old one's sequence, which is its place, and the old one with its tries a new sequence.
+        Raises SuiteError `outbound.not-found`, `request.conflict` when it is not parked, and as `enqueue`.
+        """
+        old = await self._held_for_change(session, connection.tenant, message_id)
+        if old.state is not State.PARKED:
+            raise SuiteError("request.conflict", f"Only a parked message is edited; it is {old.state}.")
+        await self._check_takes(session, connection)
+        mine = MESSAGE.c.sequence == old.sequence
+        row = dict((await session.execute(select(MESSAGE).where(mine))).mappings().one())
+        gone = {"state": State.DISCARDED.value, "settled_at": self._clock.now(), "not_before": None}
+        if message.order_key == row["order_key"]:
+            fresh = self._row(connection, message, held=False)
+            emptied = {"not_before": None, "acknowledgment_code": None, "error_code": None, "settled_at": None}
+            await session.execute(update(MESSAGE).where(mine).values(**fresh, **emptied))
+            moved = insert(MESSAGE).values(**{name: row[name] for name in row if name != "sequence"} | gone)
+            place = (await session.execute(moved.returning(MESSAGE.c.sequence))).scalar_one()
+            await session.execute(update(ATTEMPT).where(ATTEMPT.c.sequence == old.sequence).values(sequence=place))
+            await self._count(session, connection.id, {_QUEUED_COUNTER: 1, "discarded": 1})
+        else:
+            place = old.sequence
+            await session.execute(update(MESSAGE).where(mine).values(**gone))
+            await self._count(session, connection.id, {"discarded": 1})
+            await self.put(session, connection, [message])
+        await self._release(session, connection.id, [place])
+        found = await self._found(session, connection.tenant, message_id)
+        await outbox.add(session, [self._event(connection, found, found.attempts)])
+
+    async def read_body(self, caller: Caller, message_id: str, reason: str) -> tuple[Outbound, bytes]:
+        """A message with its body; the reading is audited first. Raises SuiteError `outbound.not-found`."""
+        keys = await self._keys.tenant(caller.tenant)
+        sealed = select(MESSAGE.c.sealed_body).where(MESSAGE.c.tenant == caller.tenant, MESSAGE.c.id == message_id)
+        async with self._database.write() as session:
+            found = await self._found(session, caller.tenant, message_id)
+            body = keys.open((await session.execute(sealed)).scalar_one(), record=message_id, field=_FIELD)
+            await self._audit(session, caller, "outbound.body.read", message_id, reason)
+        return found, body
 
     async def _check_takes(self, session: AsyncSession, connection: Connection) -> None:
         """Against a change meanwhile: the row is held, so that a removal finds the messages or they find it removed."""

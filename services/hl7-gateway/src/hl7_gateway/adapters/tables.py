@@ -33,6 +33,7 @@ class MessageRow(Base, table=True):
     __tablename__ = "message"
     __table_args__ = (
         Index("message_by_control_id", "tenant", "control_id", "id"),
+        Index("message_by_sequence", "tenant", "sequence"),
         Index(
             "message_by_patient",
             "tenant",

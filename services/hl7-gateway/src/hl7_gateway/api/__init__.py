@@ -9,17 +9,28 @@ from fastapi import APIRouter
 
 from common.models.clock import Clock, Ids
 from common.runtime.idempotency import IdempotentRoute
-from hl7_gateway.api import connection_tests, connections, messages, outbound, unmatched_senders, validator
+from hl7_gateway.api import (
+    connection_tests,
+    connections,
+    edits,
+    messages,
+    outbound,
+    replays,
+    unmatched_senders,
+    validator,
+)
 from hl7_gateway.api.messages import Backlog, Integrations, message_json
 from hl7_gateway.core.unmatched import UnmatchedSenders
-from hl7_gateway.ports import ConnectionBook, KeySource, Listener, MessageBook, OutboundBook
+from hl7_gateway.ports import ConnectionBook, EditBook, KeySource, Listener, MessageBook, OutboundBook, ReplayBook
 from hl7_gateway.use_cases.configure_connection import ConfigureConnection
+from hl7_gateway.use_cases.edit_messages import EditMessages
 from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
+from hl7_gateway.use_cases.replay_messages import ReplayMessages
 from hl7_gateway.use_cases.run_listeners import Listeners
 from hl7_gateway.use_cases.search_outbound import PatientKeys
 from hl7_gateway.use_cases.try_connection import TryConnection
 
-__all__ = ["Sending", "message_json", "router"]
+__all__ = ["Again", "Sending", "message_json", "router"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,16 @@ class Sending:
     test: TryConnection
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What the routes of replays and edits need."""
+
+    replay_book: ReplayBook
+    replay: ReplayMessages
+    edit_book: EditBook
+    edit: EditMessages
+
+
 def router(
     book: MessageBook,
     keys: KeySource,
@@ -45,6 +66,7 @@ def router(
     unmatched: UnmatchedSenders,
     clock: Clock,
     ids: Ids,
+    again: Again,
 ) -> APIRouter:
     """The routes; paths begin after /hl7/v1."""
     api = messages.router(book, keys, integrations, listeners, backlog)
@@ -54,6 +76,10 @@ def router(
     outbound.add_routes(mine, sending.connections, sending.book, sending.enqueue, sending.patients)
     connection_tests.add_routes(mine, sending.connections, sending.test)
     api.include_router(mine)
+    store = APIRouter(route_class=IdempotentRoute, tags=["hl7: Replays"])
+    replays.add_routes(store, again.replay_book, again.replay, sending.patients, backlog)
+    edits.add_routes(store, again.edit, again.edit_book, book, sending.book)
+    api.include_router(store)
     tools = APIRouter(tags=["hl7: Validator"])
     validator.add_routes(tools, clock, ids)
     api.include_router(tools)

@@ -42,14 +42,30 @@ class EnqueueMessages:
             raise SuiteError("hl7.unparsable", "There is no message.")
         if len(bodies) > MESSAGES_MAX:
             raise SuiteError("request.too-large", f"At most {MESSAGES_MAX} messages at a time.")
-        systems = await self._systems(connection)
-        prepared = [
-            prepare(body, connection.configuration, systems, number=number) for number, body in enumerate(bodies, 1)
-        ]
-        keys = await self.keys.tenant(connection.tenant)
-        messages = [self._new(connection, one, keys) for one in prepared]
+        messages = []
+        for made in await self.made(connection, bodies):
+            if isinstance(made, SuiteError):
+                raise made
+            messages.append(made)
         await self.book.enqueue(connection, messages)
         return messages
+
+    async def made(self, connection: Connection, bodies: Sequence[bytes]) -> Sequence[NewOutbound | SuiteError]:
+        """Each message as it would be queued, or why it can not be sent (`core.outbound_message.prepare`).
+
+        Raises SuiteError when the integration or the keys cannot be read.
+        """
+        systems = await self._systems(connection)
+        keys = await self.keys.tenant(connection.tenant)
+        found: list[NewOutbound | SuiteError] = []
+        for number, body in enumerate(bodies, 1):
+            try:
+                found.append(
+                    self._new(connection, prepare(body, connection.configuration, systems, number=number), keys)
+                )
+            except SuiteError as error:
+                found.append(error)
+        return found
 
     async def _systems(self, connection: Connection) -> Sequence[IdentifierSystem]:
         try:

@@ -50,20 +50,18 @@ class SqlQuarantineStore:
     async def resolve(self, session: AsyncSession, tenant: str, taken: Sequence[Incoming]) -> None:
         groups: dict[tuple[str, str], list[str]] = {}
         for item in taken:
-            if item.origin is Origin.FHIR:
-                groups.setdefault((item.integration_id, item.record.TYPE), []).append(item.external_id)
-        if not groups:
-            return
+            name = item.external_id if item.origin is Origin.FHIR else item.source_id
+            groups.setdefault((item.integration_id, item.record.TYPE), []).append(name)
         columns = QUARANTINE.c
-        for (integration_id, record_type), external_ids in groups.items():
+        for (integration_id, record_type), names in groups.items():
             is_open = (columns.tenant == tenant, columns.integration_id == integration_id, text(OPEN))
             # Nearly always nothing is open: then nothing is hashed and nothing written.
             if (await session.execute(select(columns.id).where(*is_open).limit(1))).first() is None:
                 continue
             keys = await self._keyring.tenant(tenant)
-            for start in range(0, len(external_ids), _VALUES_PER_STATEMENT_MAX):
-                part = external_ids[start : start + _VALUES_PER_STATEMENT_MAX]
-                hashed = [keys.pseudonym(_DOMAIN, external_id) for external_id in part]
+            for start in range(0, len(names), _VALUES_PER_STATEMENT_MAX):
+                part = names[start : start + _VALUES_PER_STATEMENT_MAX]
+                hashed = [keys.pseudonym(_DOMAIN, name) for name in part]
                 same = (columns.record_type == record_type, columns.source_key.in_(hashed))
                 statement = update(QUARANTINE).where(*is_open, *same)
                 await session.execute(statement.values(state=_RESOLVED, updated_at=self._clock.now()))

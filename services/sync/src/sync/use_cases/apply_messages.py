@@ -1,6 +1,10 @@
 """HL7 messages that hl7-gateway stored → the same records, in the consumer's transaction.
 
 What can not be mapped or matched goes to quarantine; a message never holds up the ones behind it.
+
+A message that is replayed comes as a new event, which no inbox has seen, and is applied again like any other: what is
+missing is mended, and what newer messages said since stays, because order is by the time a message was written. What
+it says now that was quarantined before is resolved there.
 """
 
 from __future__ import annotations
@@ -80,6 +84,8 @@ class ApplyMessages:
         for row, why in register.rejected:
             message = bodies[row.source_id]
             quarantined.append(_quarantined(row.integration_id, row.position, message, why))
+        replayed = {str(event.data["message_id"]) for event in events if event.data.get("replay_id")}
+        await self.quarantine.resolve(session, tenant, [one for one in register.accepted if one.source_id in replayed])
         await self.quarantine.put(session, tenant, quarantined)
         counts = register.counts
         if counts.stale:
