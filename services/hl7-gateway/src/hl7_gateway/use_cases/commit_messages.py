@@ -2,8 +2,9 @@
 
 Theory of operation. Messages queue in the order they came. One task takes all that wait (within a bound), stores them
 in one transaction, tells each what became of it, and takes what came meanwhile: under load the batches grow by
-themselves, and a lone message waits for nobody but what the loop has to read anyway. A message that cannot be stored at all must not take the others with
-it, so a batch that fails for another reason than an absent database is halved until the culprit is alone.
+themselves, and a lone message waits for nobody but what the loop has to read anyway. A message that cannot be stored at
+all must not take the others with it, so a batch that fails for another reason than an absent database is halved until
+the culprit is alone.
 
 A store that hangs is given up on at the oldest message's deadline: its senders get a negative acknowledgement. Should
 that transaction commit after all, the message sent again is recognised and acknowledged as stored.
