@@ -59,6 +59,31 @@ async def test_a_patient_is_found_by_identifier(suite: Any, connect: Any, messag
         assert [row["control_id"] for row in page["items"]] == found
 
 
+async def test_visits_orders_senders_and_findings_are_found(suite: Any, connect: Any, message: Message) -> None:
+    visit = "PV1|1|O|CLINIC^1^1" + "|" * 16 + "V-77^^^EPIC\r"
+    order = "ORC|RE|P-1^EPIC|F-1^LAB\rOBR|1|P-1^EPIC|F-2^LAB|X\r"
+    plain = message("n-1")
+    head = plain[: plain.index(b"PV1|")] if b"PV1|" in plain else plain
+    bodies = [head + (visit + order).encode(), message("n-2"), plain]
+    assert await _received(suite, connect, *bodies) == [("AA", "n-1"), ("AA", "n-2"), ("AA", "n-1")]
+    for wanted, count in (
+        ({"visit_number": "V-77"}, 1),
+        ({"visit_number": "V-78"}, 0),
+        ({"order_number": "P-1"}, 1),
+        ({"order_number": "F-2", "visit_number": "V-77"}, 1),
+        ({"order_number": "V-77"}, 0),
+        ({"sending_application": "EPIC", "sending_facility": "CLINIC"}, 3),
+        ({"sending_application": "NOBODY"}, 0),
+        ({"finding_code": "hl7.control-id-reused"}, 1),
+    ):
+        assert len((await _search(suite, **wanted))["items"]) == count, wanted
+    (reused,) = (await _search(suite, finding_code="hl7.control-id-reused"))["items"]
+    assert reused["size_bytes"] == len(message("n-1"))
+    async with suite.client(Role.DATA_STEWARD) as steward:
+        for wrong in ({"visit_number": ""}, {"order_number": "x" * 251}, {"visit": "V-77"}):
+            assert (await steward.post("/hl7/v1/messages:search", json=wrong)).status_code == 422
+
+
 async def test_a_body_is_read_with_a_reason_and_audited(suite: Any, connect: Any, message: Message) -> None:
     await _received(suite, connect, message("b-1"))
     (found,) = (await _search(suite))["items"]

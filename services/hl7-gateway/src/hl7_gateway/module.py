@@ -51,7 +51,7 @@ from hl7_gateway.use_cases.replay_messages import ReplayMessages
 from hl7_gateway.use_cases.run_destinations import Destinations
 from hl7_gateway.use_cases.run_listeners import Listeners
 from hl7_gateway.use_cases.run_replays import Replays
-from hl7_gateway.use_cases.search_outbound import PatientKeys
+from hl7_gateway.use_cases.search_messages import PatientKeys
 from hl7_gateway.use_cases.try_connection import TryConnection
 
 
@@ -136,8 +136,6 @@ def build(runtime: Runtime) -> Module:
         prefix="/hl7",
         router=router(
             receiving.store,
-            runtime.keyring,
-            runtime.directory.all,
             [receiving.listener],
             receiving.cataloguer,
             sending,

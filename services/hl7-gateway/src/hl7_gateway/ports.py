@@ -120,7 +120,12 @@ class MessageFilter:
     message_type: str | None = None
     trigger_event: str | None = None
     state: str | None = None
+    application: str | None = None
+    facility: str | None = None
     patient_keys: tuple[str, ...] | None = None
+    visit_key: str | None = None
+    order_key: str | None = None
+    finding_code: str | None = None
     after: datetime | None = None
     before: datetime | None = None
 

@@ -24,7 +24,7 @@ from common.testing import OTHER_TENANT, TENANT
 from hl7_gateway.adapters.memory_intake import MemoryIntake
 from hl7_gateway.adapters.message_store import MESSAGE, SqlMessageStore, search_statement
 from hl7_gateway.adapters.tables import Base
-from hl7_gateway.core.message import Header, MessageState, NewMessage, TakenMessage
+from hl7_gateway.core.message import Header, MessageState, NewMessage, TakenMessage, milliseconds_of
 from hl7_gateway.ports import MessageFilter
 
 MIGRATIONS = Path(hl7_gateway.__file__).parent / "migrations"
@@ -37,7 +37,7 @@ def new(at: datetime) -> Callable[..., NewMessage]:
     def make(number: int, **changed: Any) -> NewMessage:
         header = Header("EPIC", "CLINIC", "20260301", f"ctl-{number}", "ADT", "A08", "2.5.1", "", "")
         made = NewMessage(
-            id=type_id("msg", uuid7(1_700_000_000_000 + number, number)),
+            id=type_id("msg", uuid7(milliseconds_of(at) + 1000 * number, number)),
             sequence=number,
             tenant=TENANT,
             integration_id=INTEGRATION,
@@ -150,8 +150,14 @@ async def test_search_pages_newest_first(store: SqlMessageStore, new: New) -> No
 
 
 async def test_every_filter_holds(store: SqlMessageStore, new: New, at: datetime) -> None:
+    other = replace(new(4).header, application="LAB", facility="NORTH")
     await store.add(
-        [new(1, patient_key="a" * 26), new(2, state=MessageState.REJECTED, findings=("hl7.type-unsupported",)), new(3)]
+        [
+            new(1, patient_key="a" * 26, keys=(("visit", "v" * 26), ("order", "o" * 26))),
+            new(2, state=MessageState.REJECTED, findings=("hl7.type-unsupported", {"code": "hl7.type-unsupported"})),
+            new(3, keys=(("order", "o" * 26), ("order", "p" * 26))),
+            new(4, channel="lab", header=other, connection_id="con_1"),
+        ]
     )
 
     async def found(**filters: Any) -> list[str]:
@@ -161,9 +167,31 @@ async def test_every_filter_holds(store: SqlMessageStore, new: New, at: datetime
     assert await found(control_id="ctl-2") == ["ctl-2"]
     assert await found(patient_keys=("a" * 26, "b" * 26)) == ["ctl-1"]
     assert await found(state="rejected") == ["ctl-2"]
-    assert await found(message_type="ADT", trigger_event="A08", after=at + timedelta(seconds=2)) == ["ctl-3", "ctl-2"]
+    since = at + timedelta(seconds=2)
+    assert await found(message_type="ADT", trigger_event="A08", after=since) == ["ctl-4", "ctl-3", "ctl-2"]
+    assert await found(after=since, before=at + timedelta(seconds=4)) == ["ctl-3", "ctl-2"]
+    assert await found(order_key="o" * 26) == ["ctl-3", "ctl-1"]
+    assert await found(order_key="o" * 26, visit_key="v" * 26) == ["ctl-1"]
+    assert await found(visit_key="o" * 26) == []
+    assert await found(finding_code="hl7.type-unsupported") == ["ctl-2"]
+    assert await found(application="LAB", facility="NORTH") == ["ctl-4"]
+    assert await found(application="EPIC", facility="NORTH") == []
+    assert await found(connection_id="con_1") == ["ctl-4"]
     assert await found(before=at + timedelta(seconds=2), integration_id=INTEGRATION, channel="hl7-in") == ["ctl-1"]
     assert await found(channel="other") == []
+
+
+async def test_a_control_id_that_names_another_message_is_flagged(store: SqlMessageStore, new: New) -> None:
+    used = new(1).header
+    await store.add([new(1)])
+    await store.add([new(2, header=used), new(3, header=used), new(4), new(5, header=replace(used, facility="NORTH"))])
+    await store.add([new(6, header=replace(used, control_id="")), new(7, header=replace(used, control_id=""))])
+    await store.add([new(8, header=used, tenant=OTHER_TENANT)])
+    page = await store.search(TENANT, MessageFilter(finding_code="hl7.control-id-reused"), None, 10)
+    assert [message.id for message in page.items] == [new(3).id, new(2).id]
+    assert [message.findings for message in page.items] == [("hl7.control-id-reused",)] * 2
+    others = await store.search(OTHER_TENANT, MessageFilter(), None, 10)
+    assert [message.findings for message in others.items] == [()]
 
 
 async def test_migrations_and_tables_agree(database: Database) -> None:
@@ -178,6 +206,10 @@ async def test_migrations_and_tables_agree(database: Database) -> None:
         (MessageFilter(control_id="x"), "message_by_control_id"),
         (MessageFilter(patient_keys=("x",)), "message_by_patient"),
         (MessageFilter(), "sqlite_autoindex_message_1"),
+        (MessageFilter(application="EPIC", facility="CLINIC"), "message_by_sender"),
+        (MessageFilter(message_type="ADT", trigger_event="A08"), "message_by_type"),
+        (MessageFilter(connection_id="con_1"), "message_by_connection"),
+        (MessageFilter(state="rejected"), "message_rejected"),
     ],
 )
 async def test_searches_use_their_index(tmp_path: Path, wanted: MessageFilter, index: str) -> None:

@@ -116,6 +116,7 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "hl7.peer-not-allowed": ErrorRow(422, "The peer may not send as that application and facility", _C, _N, "Add MSH-3 and MSH-4 to the connection's allowed_peers, or correct the sender."),
     "hl7.type-unsupported": ErrorRow(422, "That message type is not taken", _C, _N, "Send one of the types named in `detail`, or remove it from the feed."),
     "hl7.store-failed": ErrorRow(503, "The message could not be stored", _O, _T, "Send it again; it was not acknowledged."),
+    "hl7.control-id-reused": ErrorRow(409, "The sender used this control id before, for another message", _C, _N, "Have the sender's counter mended: MSH-10 names one message. Both messages are kept and applied."),
     "hl7.field-missing": ErrorRow(422, "A field that the message needs is empty", _C, _N, "Fill the field named in `detail` at the sender."),
     "hl7.authority-unmapped": ErrorRow(422, "An assigning authority has no identifier system", _OP, _N, "Add the authority to the integration's identifier_systems."),
     "hl7.frame-bytes-inside": ErrorRow(422, "The message holds bytes that end a frame", _C, _N, "Remove 0x0B and 0x1C 0x0D from the message named in `detail`: MLLP cannot carry them."),

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Select, Table, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.models.clock import Clock, Ids, instant_text
 from common.models.errors import SuiteError
 from common.models.events import Event
+from common.models.identifiers import time_part
 from common.models.paging import Page, decode_cursor, encode_cursor
 from common.runtime import audit, outbox
 from common.runtime.authentication import Caller
 from common.runtime.database import Database
-from hl7_gateway.adapters.tables import MessageRow
-from hl7_gateway.core.message import MessageState, NewMessage, StoredMessage
+from hl7_gateway.adapters.tables import MessageKeyRow, MessageRow
+from hl7_gateway.core.message import MessageState, NewMessage, StoredMessage, milliseconds_of
+from hl7_gateway.core.message_keys import CONTROL_ID_REUSED, KeyKind, finding_codes
 from hl7_gateway.ports import Intake, KeySource, MessageFilter
 
 MESSAGE: Final[Table] = MessageRow.__table__  # type: ignore[attr-defined]
+MESSAGE_KEY: Final[Table] = MessageKeyRow.__table__  # type: ignore[attr-defined]
 BODIES_BYTES_MAX: Final = 32 * 1024 * 1024
 
+ID_LATE_MAX: Final = timedelta(seconds=10)
+"""How long after it was received a message has its id at the latest."""
+
+_EXACTLY: Final = (
+    "integration_id", "channel", "connection_id", "application", "facility", "control_id", "message_type",
+    "trigger_event", "state",
+)  # fmt: skip
 _METADATA: Final = [MESSAGE.c[name] for name in StoredMessage.__slots__]
 
 
@@ -42,8 +55,30 @@ class SqlMessageStore:
             present = set((await session.execute(_ids_of(messages))).scalars())
             fresh = [message for message in messages if message.id not in present]
             if fresh:
+                fresh = await self._flagged(session, fresh)
                 await session.execute(insert(MESSAGE), [_row(message) for message in fresh])
+                keys = [key for message in fresh for key in _keys(message)]
+                if keys:
+                    await session.execute(insert(MESSAGE_KEY), keys)
                 await outbox.add(session, [self._event(message) for message in fresh])
+
+    async def _flagged(self, session: AsyncSession, messages: Sequence[NewMessage]) -> list[NewMessage]:
+        """The messages; those whose sender used their control id before, for another body, with a finding of it."""
+        columns = MESSAGE.c
+        names = {_named(message) for message in messages if message.header.control_id}
+        used = select(columns.tenant, columns.application, columns.facility, columns.control_id).where(
+            columns.tenant.in_({name[0] for name in names}), columns.control_id.in_({name[3] for name in names})
+        )
+        seen = {tuple(row) for row in await session.execute(used)} if names else set()
+        flagged = []
+        for message in messages:
+            name = _named(message)
+            if name in seen:
+                message = replace(message, findings=(*message.findings, CONTROL_ID_REUSED))  # noqa: PLW2901
+            if message.header.control_id:
+                seen.add(name)
+            flagged.append(message)
+        return flagged
 
     def _event(self, message: NewMessage) -> Event:
         received = message.state is MessageState.RECEIVED
@@ -141,17 +176,31 @@ def search_statement(tenant: str, wanted: MessageFilter) -> Select[Any]:
     """The messages that fit, newest first, without their bodies."""
     columns = MESSAGE.c
     statement = select(*_METADATA).where(columns.tenant == tenant)
-    for name in ("integration_id", "channel", "connection_id", "control_id", "message_type", "trigger_event", "state"):
+    for name in _EXACTLY:
         value = getattr(wanted, name)
         if value is not None:
             statement = statement.where(columns[name] == value)
     if wanted.patient_keys is not None:
         statement = statement.where(columns.patient_key.in_(wanted.patient_keys))
+    # An id begins with the millisecond it was made in, just after the message was received, and ids are the order.
     if wanted.after is not None:
-        statement = statement.where(columns.received_at >= wanted.after)
+        statement = statement.where(columns.received_at >= wanted.after, columns.id >= _first_id(wanted.after))
     if wanted.before is not None:
-        statement = statement.where(columns.received_at < wanted.before)
+        late = wanted.before + ID_LATE_MAX
+        statement = statement.where(columns.received_at < wanted.before, columns.id < _first_id(late))
+    for kind, key in (
+        (KeyKind.VISIT, wanted.visit_key),
+        (KeyKind.ORDER, wanted.order_key),
+        (KeyKind.FINDING, wanted.finding_code),
+    ):
+        if key is not None:
+            named = (MESSAGE_KEY.c.tenant == tenant, MESSAGE_KEY.c.kind == kind.value, MESSAGE_KEY.c.key == key)
+            statement = statement.where(columns.id.in_(select(MESSAGE_KEY.c.message_id).where(*named)))
     return statement.order_by(columns.id.desc())
+
+
+def _first_id(instant: datetime) -> str:
+    return f"msg_{time_part(max(0, milliseconds_of(instant)))}"
 
 
 def _of(tenant: str, message_ids: Sequence[str], *, with_body: bool = False) -> Select[Any]:
@@ -165,6 +214,17 @@ def _ids_of(messages: Sequence[NewMessage]) -> Select[Any]:
     return select(MESSAGE.c.id).where(
         MESSAGE.c.tenant.in_(tenants), MESSAGE.c.id.in_([message.id for message in messages])
     )
+
+
+def _named(message: NewMessage) -> tuple[str, str, str, str]:
+    """Tenant, sender and control id."""
+    header = message.header
+    return message.tenant, header.application, header.facility, header.control_id
+
+
+def _keys(message: NewMessage) -> list[dict[str, str]]:
+    keys = [*message.keys, *((KeyKind.FINDING.value, code) for code in finding_codes(message.findings))]
+    return [{"tenant": message.tenant, "kind": kind, "key": key, "message_id": message.id} for kind, key in keys]
 
 
 def _row(message: NewMessage) -> dict[str, Any]:

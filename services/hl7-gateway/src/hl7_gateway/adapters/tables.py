@@ -12,6 +12,7 @@ from sqlmodel import Field, SQLModel
 from common.runtime.columns import JsonText, Sequence, UtcInstant
 
 HAS_PATIENT = "patient_key IS NOT NULL"
+REJECTED = "state = 'rejected'"
 NOT_REMOVED = "removed_at IS NULL"
 LISTENS = "removed_at IS NULL AND direction = 'listener'"
 QUEUED = "state = 'queued'"
@@ -33,6 +34,16 @@ class MessageRow(Base, table=True):
     __tablename__ = "message"
     __table_args__ = (
         Index("message_by_control_id", "tenant", "control_id", "id"),
+        Index("message_by_sender", "tenant", "application", "id"),
+        Index("message_by_type", "tenant", "message_type", "trigger_event", "id"),
+        Index("message_by_connection", "tenant", "connection_id", "id"),
+        Index(
+            "message_rejected",
+            "tenant",
+            "id",
+            sqlite_where=text(REJECTED),
+            postgresql_where=text(REJECTED),
+        ),
         Index("message_by_sequence", "tenant", "sequence"),
         Index(
             "message_by_patient",
@@ -64,6 +75,21 @@ class MessageRow(Base, table=True):
     sealed_body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     sequence: int | None = Field(sa_column=Column(BigInteger, nullable=True))
     connection_id: str = Field(default="", sa_column_kwargs={"server_default": ""})
+
+
+class MessageKeyRow(Base, table=True):
+    """By what else a message is found: `kind` and `key` as of `core.message_keys`, a number as its pseudonym."""
+
+    __tablename__ = "message_key"
+    __table_args__ = (
+        Index("message_key_of", "tenant", "message_id"),
+        {"sqlite_with_rowid": False},
+    )
+
+    tenant: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    message_id: str = Field(primary_key=True)
 
 
 class ConnectionRow(Base, table=True):

@@ -19,15 +19,15 @@ from hl7_gateway.api import (
     unmatched_senders,
     validator,
 )
-from hl7_gateway.api.messages import Backlog, Integrations, message_json
+from hl7_gateway.api.messages import Backlog, message_json
 from hl7_gateway.core.unmatched import UnmatchedSenders
-from hl7_gateway.ports import ConnectionBook, EditBook, KeySource, Listener, MessageBook, OutboundBook, ReplayBook
+from hl7_gateway.ports import ConnectionBook, EditBook, Listener, MessageBook, OutboundBook, ReplayBook
 from hl7_gateway.use_cases.configure_connection import ConfigureConnection
 from hl7_gateway.use_cases.edit_messages import EditMessages
 from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
 from hl7_gateway.use_cases.replay_messages import ReplayMessages
 from hl7_gateway.use_cases.run_listeners import Listeners
-from hl7_gateway.use_cases.search_outbound import PatientKeys
+from hl7_gateway.use_cases.search_messages import PatientKeys
 from hl7_gateway.use_cases.try_connection import TryConnection
 
 __all__ = ["Again", "Sending", "message_json", "router"]
@@ -57,8 +57,6 @@ class Again:
 
 def router(
     book: MessageBook,
-    keys: KeySource,
-    integrations: Integrations,
     listeners: Sequence[Listener],
     backlog: Backlog,
     sending: Sending,
@@ -69,7 +67,7 @@ def router(
     again: Again,
 ) -> APIRouter:
     """The routes; paths begin after /hl7/v1."""
-    api = messages.router(book, keys, integrations, listeners, backlog)
+    api = messages.router(book, sending.patients, listeners, backlog)
     mine = APIRouter(route_class=IdempotentRoute, tags=["hl7: Connections"])
     connections.add_routes(mine, sending.connections, sending.configure, sending.book, configured)
     unmatched_senders.add_routes(mine, unmatched)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Depends
@@ -11,16 +11,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from common.models.clock import instant_text
 from common.models.identifiers import check_id
-from common.models.integration import Integration
 from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import LIMIT_DEFAULT, page_body
 from hl7_gateway.core.message import MessageState, StoredMessage
-from hl7_gateway.ports import KeySource, Listener, MessageBook, MessageFilter
-from hl7_gateway.use_cases.search_messages import search_messages
+from hl7_gateway.ports import Listener, MessageBook, MessageFilter
+from hl7_gateway.use_cases.search_messages import Numbers, PatientKeys
 
 CATCH_UP_S: Final = 1.0
 
-Integrations = Callable[[], Sequence[Integration]]
 MessageIds = Annotated[list[Annotated[str, Field(max_length=40)]], Field(min_length=1, max_length=200)]
 
 
@@ -45,15 +43,35 @@ class MessageSearch(BaseModel):
     message_type: str | None = Field(default=None, pattern="^[A-Z0-9]{3}$", description="MSH-9.1, e.g. ADT")
     trigger_event: str | None = Field(default=None, pattern="^[A-Z0-9]{3}$", description="MSH-9.2, e.g. A08")
     state: MessageState | None = None
+    sending_application: str | None = Field(default=None, min_length=1, max_length=199, description="MSH-3.1, exactly")
+    sending_facility: str | None = Field(default=None, min_length=1, max_length=199, description="MSH-4.1, exactly")
     patient: PatientIdentifier | None = None
+    visit_number: str | None = Field(default=None, min_length=1, max_length=250, description="PV1-19.1, exactly")
+    order_number: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=250,
+        description="placer or filler number, exactly: ORC-2, ORC-3, OBR-2, OBR-3; of appointments SCH-1, SCH-2",
+    )
+    finding_code: str | None = Field(
+        default=None, min_length=1, max_length=100, description="a finding of it, e.g. hl7.control-id-reused"
+    )
     after: AwareDatetime | None = Field(default=None, description="received at this instant or later")
     before: AwareDatetime | None = Field(default=None, description="received before this instant")
     cursor: str | None = Field(default=None, max_length=512, description="the `next` of the page before")
     limit: int = Field(default=LIMIT_DEFAULT, ge=1, le=500)
 
     def filter(self) -> MessageFilter:
-        """Without the patient, who is found by a pseudonym."""
-        return MessageFilter(**self.model_dump(exclude={"patient", "cursor", "limit"}))
+        """Without what is found by a pseudonym: see `numbers`."""
+        given = self.model_dump(exclude={"patient", "visit_number", "order_number", "cursor", "limit"})
+        given["application"] = given.pop("sending_application")
+        given["facility"] = given.pop("sending_facility")
+        return MessageFilter(**given)
+
+    def numbers(self) -> Numbers:
+        """What is found by a pseudonym."""
+        patient = (self.patient.system, self.patient.value) if self.patient else None
+        return Numbers(patient, self.visit_number, self.order_number)
 
 
 class ReadBody(BaseModel):
@@ -79,12 +97,10 @@ class Backlog(Protocol):
         """Wait until those of before the call are, so long at most."""
 
 
-def router(
-    book: MessageBook, keys: KeySource, integrations: Integrations, listeners: Sequence[Listener], backlog: Backlog
-) -> APIRouter:
+def router(book: MessageBook, patients: PatientKeys, listeners: Sequence[Listener], backlog: Backlog) -> APIRouter:
     """The routes; paths begin after /hl7/v1."""
     api = APIRouter(tags=["hl7"])
-    _messages(api, book, keys, integrations, backlog)
+    _messages(api, book, patients, backlog)
     _bodies(api, book)
 
     @api.get("/listeners", summary="HL7 listeners (HL7 > Connections)")
@@ -95,21 +111,13 @@ def router(
     return api
 
 
-def _messages(api: APIRouter, book: MessageBook, keys: KeySource, integrations: Integrations, backlog: Backlog) -> None:
+def _messages(api: APIRouter, book: MessageBook, patients: PatientKeys, backlog: Backlog) -> None:
     @api.post("/messages:search", summary="Search HL7 messages (Message Tracer)")
     async def search(body: MessageSearch, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
         """Messages without their contents, newest first; `complete` is false while newer ones are being catalogued."""
         complete = await backlog.caught_up(CATCH_UP_S)
-        page = await search_messages(
-            caller.tenant,
-            body.filter(),
-            (body.patient.system, body.patient.value) if body.patient else None,
-            cursor=body.cursor,
-            limit=body.limit,
-            book=book,
-            keys=keys,
-            integrations=integrations(),
-        )
+        wanted = await patients.filter(caller.tenant, body.filter(), body.numbers())
+        page = await book.search(caller.tenant, wanted, body.cursor, body.limit)
         return {**page_body([message_json(message) for message in page.items], page.next), "complete": complete}
 
     @api.get("/messages/{message_id}", summary="One HL7 message, without its contents")

@@ -16,7 +16,7 @@ from hl7_gateway.api.messages import PatientIdentifier
 from hl7_gateway.core.delivery import State
 from hl7_gateway.ports import ConnectionBook, OutboundBook, OutboundFilter
 from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
-from hl7_gateway.use_cases.search_outbound import PatientKeys
+from hl7_gateway.use_cases.search_messages import PatientKeys
 
 Who = Annotated[Caller, Depends(caller_of)]
 RETRIED_MAX: Final = 1_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Response
@@ -18,7 +17,7 @@ from hl7_gateway.core.message import StoredMessage
 from hl7_gateway.core.replay import RATE_PER_S_DEFAULT, RATE_PER_S_MAX, RATE_PER_S_MIN, Replay, Step, Target
 from hl7_gateway.ports import ReplayBook
 from hl7_gateway.use_cases.replay_messages import Plan, Preview, ReplayMessages
-from hl7_gateway.use_cases.search_outbound import PatientKeys
+from hl7_gateway.use_cases.search_messages import PatientKeys
 
 Who = Annotated[Caller, Depends(caller_of)]
 
@@ -82,10 +81,7 @@ def _start(api: APIRouter, replays: ReplayMessages, patients: PatientKeys, backl
         `complete` false: newer messages are still being catalogued and do not belong to it.
         """
         complete = await backlog.caught_up(CATCH_UP_S)
-        wanted = body.filter.filter()
-        if body.filter.patient is not None:
-            keys = await patients(caller.tenant, body.filter.patient.system, body.filter.patient.value)
-            wanted = replace(wanted, patient_keys=keys)
+        wanted = await patients.filter(caller.tenant, body.filter.filter(), body.filter.numbers())
         plan = Plan(wanted, body.target.target(), body.rate_per_s)
         if body.preview:
             response.status_code = 200

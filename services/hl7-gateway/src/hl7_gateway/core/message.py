@@ -165,6 +165,8 @@ class NewMessage:
     connection_id: str = ""
     order_key: str = ""
     rejection: str = ""
+    keys: tuple[tuple[str, str], ...] = ()
+    """(`KeyKind`, pseudonym) of the numbers it names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from hl7_gateway.core.message import (
     patient_name,
     read_header,
 )
+from hl7_gateway.core.message_keys import numbers_of
 from hl7_gateway.core.reception import DEFAULT, Reception
 from hl7_gateway.core.rejection import REJECTIONS
 from hl7_gateway.core.senders import InboundChannel
@@ -183,6 +184,7 @@ class Cataloguer:
             header = read_header(message)
             systems = self._senders.table().systems.get(waiting.integration_id, ())
             patient = patient_name(message, systems)
+            numbers = tuple((kind.value, keys.pseudonym(kind, number)) for kind, number in numbers_of(message))
             findings: list[Any] = [*message.tolerated]
             if not header.control_id:
                 findings.append(FIELD_MISSING)
@@ -192,6 +194,7 @@ class Cataloguer:
             extra = {"error_type": type(error).__name__, "message_id": waiting.id, "code": NOT_CATALOGUED}
             _log.error("message not catalogued", extra=extra)
             body, header, patient, findings = b"", _NOTHING_SAID, None, [NOT_CATALOGUED]
+            numbers = ()
         trace = self._journal.begin(header, instant_of(waiting.received_ms))
         state = MessageState.REJECTED if waiting.rejection else MessageState.RECEIVED
         outcome = REJECTIONS[waiting.rejection].outcome if waiting.rejection else Outcome.ACCEPTED
@@ -217,6 +220,7 @@ class Cataloguer:
             connection_id=waiting.connection_id,
             order_key=reception.order_key(patient_key, waiting.integration_id, waiting.id),
             rejection=waiting.rejection,
+            keys=numbers,
         )
         return _Read(new, trace, self._exchange(new, waiting.rejection or None))
 
