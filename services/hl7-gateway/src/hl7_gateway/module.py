@@ -44,6 +44,7 @@ from hl7_gateway.use_cases.configure_connection import ConfigureConnection
 from hl7_gateway.use_cases.deliver_messages import Destination
 from hl7_gateway.use_cases.edit_messages import EditMessages
 from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
+from hl7_gateway.use_cases.forget_messages import Retention, forget_messages
 from hl7_gateway.use_cases.forget_seen import forget_seen
 from hl7_gateway.use_cases.forget_settled import forget_settled
 from hl7_gateway.use_cases.receive_message import ReceiveMessage
@@ -110,6 +111,13 @@ def build(runtime: Runtime) -> Module:
             await receiving.cataloguer.run()
         await leases.run_while_held("hl7.catalogue", receiving.cataloguer.run)
 
+    async def forget_old() -> None:
+        """Delete old messages, on one replica."""
+        retention = Retention(settings.bodies_kept_s, settings.bodies_bytes_max, settings.headers_kept_s)
+        await leases.run_while_held(
+            "hl7.forget-messages", lambda: forget_messages(receiving.intake, receiving.store, retention)
+        )
+
     async def forget_sent() -> None:
         """Delete what was sent long ago, on one replica."""
         kept_s = settings.outbound_kept_s
@@ -119,7 +127,9 @@ def build(runtime: Runtime) -> Module:
     async def lifespan() -> AsyncIterator[None]:
         async with (
             receiving.running(settings.stop_timeout_s, committing),
-            background("hl7-gateway", forget, catalogue, forget_sent, destinations.run, receiving.listeners.run),
+            background(
+                "hl7-gateway", forget, catalogue, forget_old, forget_sent, destinations.run, receiving.listeners.run
+            ),
             background("hl7-replays", replays.run),
         ):
             try:

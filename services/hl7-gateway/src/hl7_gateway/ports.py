@@ -64,6 +64,13 @@ class Intake(Protocol):
     async def forget_seen(self, window_s: float) -> int:
         """Delete what recognises messages older than the window, in small transactions; returns how many."""
 
+    async def forget_bodies(self, kept_s: float, bytes_max: int) -> int:
+        """Delete some of the oldest bodies, in one small transaction; returns how many, 0 when none is left to go.
+
+        Those go that were received more than `kept_s` ago, and while the bodies take more than about `bytes_max` bytes
+        (0: no limit) the oldest ones whatever their age. One that waits to be catalogued stays.
+        """
+
 
 class Catalogue(Protocol):
     """Where what stored messages say is kept, to be found by."""

@@ -43,6 +43,15 @@ class Hl7GatewaySettings(ServiceSettings):
     duplicate_window_s: float = Field(
         default=7 * 24 * 3600.0, gt=0, description="how long a repeated message is recognised"
     )
+    bodies_kept_s: float = Field(
+        default=90 * 24 * 3600.0, ge=24 * 3600.0, description="how long the contents of received messages are kept"
+    )
+    bodies_bytes_max: int = Field(
+        default=0, ge=0, description="the oldest contents are deleted earlier when all take more (0: no limit)"
+    )
+    headers_kept_s: float = Field(
+        default=400 * 24 * 3600.0, ge=24 * 3600.0, description="how long it is known which messages were received"
+    )
     outbound_kept_s: float = Field(
         default=30 * 24 * 3600.0, gt=0, description="how long sent and discarded messages are kept"
     )

@@ -72,6 +72,46 @@ async def intake(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     await database.close()
 
 
+async def forgotten(intake: Any, kept_s: float, bytes_max: int = 0) -> int:
+    count = 0
+    while deleted := await intake.forget_bodies(kept_s, bytes_max):
+        count += deleted
+    return count
+
+
+async def test_old_bodies_are_deleted_once_they_are_catalogued(intake: Any) -> None:
+    now_ms = milliseconds_of(SystemClock().now())
+    old = [taken(number, received_ms=now_ms - 3 * DAY_MS) for number in range(1, 6)]
+    fresh = [taken(number, received_ms=now_ms) for number in range(6, 9)]
+    await intake.save([*old, *fresh])
+    waiting = await intake.waiting(100)
+    assert await forgotten(intake, DAY_MS / 1000) == 0
+    await intake.catalogued([message.sequence for message in waiting[:4]])
+    assert await forgotten(intake, DAY_MS / 1000) == 4
+    await intake.catalogued([message.sequence for message in waiting[4:]])
+    assert await forgotten(intake, 4 * DAY_MS / 1000) == 0
+    assert await forgotten(intake, DAY_MS / 1000) == 1
+    kept = await intake.bodies([message.sequence for message in waiting])
+    assert sorted(kept.values()) == [message.sealed_body for message in fresh]
+    await intake.save([taken(9)])
+    assert (await intake.waiting(10))[0].sequence > waiting[-1].sequence
+
+
+async def test_the_oldest_bodies_go_first_when_all_take_too_much(intake: Any) -> None:
+    now_ms = milliseconds_of(SystemClock().now())
+    big = b"x" * 10_000
+    for start in range(0, 1_200, 300):
+        messages = [taken(number, received_ms=now_ms, sealed_body=big) for number in range(start, start + 300)]
+        await intake.save(messages)
+    waiting = await intake.waiting(1_200)
+    await intake.catalogued([message.sequence for message in waiting])
+    assert await forgotten(intake, DAY_MS / 1000, bytes_max=100_000_000) == 0
+    gone = await forgotten(intake, DAY_MS / 1000, bytes_max=6_000_000)
+    kept = await intake.bodies([message.sequence for message in waiting])
+    assert 600 <= gone == 1_200 - len(kept) <= 1_200
+    assert all(message.sequence not in kept for message in waiting[:gone])
+
+
 async def test_nothing_of_a_repetition_is_stored_and_the_first_ones_receipt_is_told(intake: Any) -> None:
     first, second = taken(1), taken(2)
     assert dict(await intake.save([first, second])) == {}

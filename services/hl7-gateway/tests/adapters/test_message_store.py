@@ -22,7 +22,7 @@ from common.runtime.system import SystemIds
 from common.runtime.tables import OUTBOX
 from common.testing import OTHER_TENANT, TENANT
 from hl7_gateway.adapters.memory_intake import MemoryIntake
-from hl7_gateway.adapters.message_store import MESSAGE, SqlMessageStore, search_statement
+from hl7_gateway.adapters.message_store import MESSAGE, MESSAGE_KEY, SqlMessageStore, search_statement
 from hl7_gateway.adapters.tables import Base
 from hl7_gateway.core.message import Header, MessageState, NewMessage, TakenMessage, milliseconds_of
 from hl7_gateway.ports import MessageFilter
@@ -192,6 +192,25 @@ async def test_a_control_id_that_names_another_message_is_flagged(store: SqlMess
     assert [message.findings for message in page.items] == [("hl7.control-id-reused",)] * 2
     others = await store.search(OTHER_TENANT, MessageFilter(), None, 10)
     assert [message.findings for message in others.items] == [()]
+
+
+async def test_what_is_known_of_old_messages_is_deleted(
+    store: SqlMessageStore, database: Database, new: New, at: datetime
+) -> None:
+    old = at - timedelta(days=3)
+    ids = [type_id("msg", uuid7(milliseconds_of(old) + number, number)) for number in range(4)]
+    await store.add(
+        [new(1, id=ids[0], received_at=old, keys=(("visit", "v" * 26),)), new(2, id=ids[1], received_at=old)]
+    )
+    await store.add([new(3, id=ids[2], received_at=old, tenant=OTHER_TENANT), new(4, keys=(("visit", "v" * 26),))])
+    assert await store.forget(4 * 24 * 3600.0) == 0
+    deleted = []
+    while count := await store.forget(24 * 3600.0):
+        deleted.append(count)
+    assert sorted(deleted) == [1, 2]
+    async with database.read() as session:
+        assert list((await session.execute(select(MESSAGE.c.id))).scalars()) == [new(4).id]
+        assert list((await session.execute(select(MESSAGE_KEY.c.message_id))).scalars()) == [new(4).id]
 
 
 async def test_migrations_and_tables_agree(database: Database) -> None:

@@ -20,6 +20,7 @@ class MemoryIntake:
         self._bodies: dict[int, TakenMessage] = {}
         self._waiting: dict[int, TakenMessage] = {}
         self._seen: dict[bytes, Receipt] = {}
+        self._last = 0
 
     def save(self, messages: Sequence[TakenMessage]) -> asyncio.Future[Mapping[str, Receipt]]:
         return asyncio.ensure_future(self.save_now(messages))
@@ -36,7 +37,7 @@ class MemoryIntake:
                 repeated[message.id] = first
                 continue
             self.messages[message.id] = message
-            sequence = len(self._bodies) + 1
+            self._last = sequence = self._last + 1
             self._bodies[sequence] = self._waiting[sequence] = message
         self.batches.append(len(messages))
         return repeated
@@ -51,6 +52,15 @@ class MemoryIntake:
 
     async def bodies(self, sequences: Sequence[int]) -> Mapping[int, bytes]:
         return {sequence: self._bodies[sequence].sealed_body for sequence in sequences if sequence in self._bodies}
+
+    async def forget_bodies(self, kept_s: float, bytes_max: int) -> int:
+        newest = max((body.received_ms for body in self._bodies.values()), default=0)
+        for sequence, body in list(self._bodies.items()):
+            over = bytes_max and sum(len(one.sealed_body) for one in self._bodies.values()) > bytes_max
+            if sequence not in self._waiting and (over or newest - body.received_ms > kept_s * 1000):
+                del self._bodies[sequence]
+                return 1
+        return 0
 
     async def forget_seen(self, window_s: float) -> int:
         newest = max((receipt.received_at for receipt in self._seen.values()), default=None)

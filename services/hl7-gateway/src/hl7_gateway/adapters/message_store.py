@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Select, Table, insert, select
+from sqlalchemy import Select, Table, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.models.clock import Clock, Ids, instant_text
@@ -25,6 +25,7 @@ from hl7_gateway.ports import Intake, KeySource, MessageFilter
 
 MESSAGE: Final[Table] = MessageRow.__table__  # type: ignore[attr-defined]
 MESSAGE_KEY: Final[Table] = MessageKeyRow.__table__  # type: ignore[attr-defined]
+FORGOTTEN_MAX: Final = 500
 BODIES_BYTES_MAX: Final = 32 * 1024 * 1024
 
 ID_LATE_MAX: Final = timedelta(seconds=10)
@@ -61,6 +62,22 @@ class SqlMessageStore:
                 if keys:
                     await session.execute(insert(MESSAGE_KEY), keys)
                 await outbox.add(session, [self._event(message) for message in fresh])
+
+    async def forget(self, kept_s: float) -> int:
+        before = _first_id(self._clock.now() - timedelta(seconds=kept_s))
+        async with self._database.write() as session:
+            # The first tenant behind the one before, by the index: not all rows are looked at for their tenants.
+            tenant = (await session.execute(select(func.min(MESSAGE.c.tenant)))).scalar()
+            while tenant is not None:
+                old = select(MESSAGE.c.id).where(MESSAGE.c.tenant == tenant, MESSAGE.c.id < before)
+                ids = list((await session.execute(old.order_by(MESSAGE.c.id).limit(FORGOTTEN_MAX))).scalars())
+                if ids:
+                    for table, column in ((MESSAGE_KEY, MESSAGE_KEY.c.message_id), (MESSAGE, MESSAGE.c.id)):
+                        await session.execute(delete(table).where(table.c.tenant == tenant, column.in_(ids)))
+                    return len(ids)
+                following = select(func.min(MESSAGE.c.tenant)).where(MESSAGE.c.tenant > tenant)
+                tenant = (await session.execute(following)).scalar()
+        return 0
 
     async def _flagged(self, session: AsyncSession, messages: Sequence[NewMessage]) -> list[NewMessage]:
         """The messages; those whose sender used their control id before, for another body, with a finding of it."""

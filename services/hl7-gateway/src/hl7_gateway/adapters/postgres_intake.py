@@ -19,6 +19,10 @@ from hl7_gateway.core.message import Receipt, TakenMessage, instant_of, millisec
 from hl7_gateway.ports import WaitingMessage
 
 SEEN_ROWS_MAX: Final = 10_000
+BODY_ROWS_MAX: Final = 2_000
+SAMPLE_ROWS: Final = 100
+EVER: Final = 2**62
+"""Milliseconds; later than any message."""
 
 # The keys in their own order: two replicas that store the same messages wait for each other instead of deadlocking.
 _SAVE: Final = """
@@ -50,6 +54,15 @@ _FORGET: Final = """
 WITH old AS (DELETE FROM seen WHERE sequence IN (
     SELECT sequence FROM seen WHERE received_ms < $1 AND sequence < (SELECT min(sequence) + $2 FROM seen)) RETURNING 1)
 SELECT count(*) FROM old"""
+
+_FORGET_BODIES: Final = """
+WITH old AS (DELETE FROM body WHERE sequence < (SELECT min(sequence) + $2 FROM body) AND received_ms < $1
+    AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.sequence = body.sequence) RETURNING 1)
+SELECT count(*) FROM old"""
+# What a deleted row took is free for others only after a vacuum, so the table's size says nothing: sequences are dense.
+_USED: Final = """
+SELECT coalesce((SELECT max(sequence) - min(sequence) + 1 FROM body) * (SELECT avg(octet_length(sealed_body)) FROM
+    (SELECT sealed_body FROM body ORDER BY sequence LIMIT $1) AS oldest), 0)::bigint"""
 
 
 class PostgresIntake:
@@ -111,6 +124,14 @@ class PostgresIntake:
             forgotten += deleted
             if not deleted:
                 return forgotten
+
+    async def forget_bodies(self, kept_s: float, bytes_max: int) -> int:
+        """Autovacuum makes the space of deleted rows free for the next messages."""
+        before = milliseconds_of(self._clock.now() - timedelta(seconds=kept_s))
+        async with self._database.driver_connection() as connection:
+            if bytes_max and await connection.fetchval(_USED, SAMPLE_ROWS) > bytes_max:
+                before = EVER
+            return int(await connection.fetchval(_FORGET_BODIES, before, BODY_ROWS_MAX))
 
     @asynccontextmanager
     async def _kept(self) -> AsyncIterator[Any]:

@@ -30,6 +30,10 @@ from hl7_gateway.core.message import Receipt, TakenMessage, instant_of, millisec
 from hl7_gateway.ports import WaitingMessage
 
 SEEN_ROWS_MAX: Final = 2_000
+BODY_ROWS_MAX: Final = 200
+"""Deleted at once: a commit waits for it, a few milliseconds."""
+EVER: Final = 2**62
+"""Milliseconds; later than any message."""
 PREPARED_STATEMENTS_MAX: Final = 256
 BATCH_MESSAGES_MAX: Final = 2_900
 """What one statement can hold: eleven of SQLite's 32,766 variables a message."""
@@ -55,6 +59,12 @@ _WAITING: Final = (
 )
 _ADVANCE: Final = (
     "INSERT INTO progress (name, sequence) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET sequence = excluded.sequence"
+)
+_FORGET_BODIES: Final = (
+    "DELETE FROM body WHERE sequence < (SELECT min(sequence) + ? FROM body) AND sequence <= ? AND received_ms < ?"
+)
+_USED: Final = (
+    "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
 )
 T = TypeVar("T")
 
@@ -119,6 +129,11 @@ class SqliteIntake:
             forgotten += deleted
             if not deleted:
                 return forgotten
+
+    async def forget_bodies(self, kept_s: float, bytes_max: int) -> int:
+        """The file does not shrink: what becomes free in it is used for the next messages."""
+        before = milliseconds_of(self._clock.now() - timedelta(seconds=kept_s))
+        return await self._run(lambda connection: self._forget_bodies(connection, before, bytes_max))
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         if self._executor is None:
@@ -193,6 +208,13 @@ class SqliteIntake:
             connection.execute(_ADVANCE, (CATALOGUED, sequence))
         self._forget_recent(spilled)
         self._catalogued = sequence
+
+    def _forget_bodies(self, connection: sqlite3.Connection, before_ms: int, bytes_max: int) -> int:
+        if bytes_max and connection.execute(_USED).fetchone()[0] > bytes_max:
+            before_ms = EVER
+        # Keys that are not written yet are read again from the bodies after a crash.
+        known = min(self._catalogued, self._remembered)
+        return connection.execute(_FORGET_BODIES, (BODY_ROWS_MAX, known, before_ms)).rowcount
 
     def _spill(self, connection: sqlite3.Connection, keys: Sequence[tuple[bytes, _Recent]]) -> None:
         with _transaction(connection):
