@@ -26,6 +26,7 @@ from e2e.suite_process import Suite, embedded_suite
 
 from bench.hl7_idle_connections import hl7_idle_connections
 from bench.hl7_parsing import figures as parsing_figures
+from bench.hl7_search import hl7_search
 from bench.hl7_throughput import hl7_throughput
 from bench.hl7_validation import figures as validation_figures
 from bench.report import figure
@@ -120,6 +121,7 @@ FIGURES = {
     "memory-and-reads": memory_and_reads,
     "hl7-throughput": hl7_throughput,
     "hl7-idle-connections": hl7_idle_connections,
+    "hl7-search": hl7_search,
     "hl7-parsing": hl7_parsing,
     "hl7-validation": hl7_validation,
 }

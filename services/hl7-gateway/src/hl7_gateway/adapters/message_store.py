@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Select, Table, delete, func, insert, select
+from sqlalchemy import ColumnElement, Select, Table, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from common.models.clock import Clock, Ids, instant_text
@@ -57,8 +57,8 @@ class SqlMessageStore:
             fresh = [message for message in messages if message.id not in present]
             if fresh:
                 fresh = await self._flagged(session, fresh)
-                await session.execute(insert(MESSAGE), [_row(message) for message in fresh])
-                keys = [key for message in fresh for key in _keys(message)]
+                await session.execute(insert(MESSAGE), [message_row(message) for message in fresh])
+                keys = [key for message in fresh for key in key_rows(message)]
                 if keys:
                     await session.execute(insert(MESSAGE_KEY), keys)
                 await outbox.add(session, [self._event(message) for message in fresh])
@@ -199,21 +199,34 @@ def search_statement(tenant: str, wanted: MessageFilter) -> Select[Any]:
             statement = statement.where(columns[name] == value)
     if wanted.patient_keys is not None:
         statement = statement.where(columns.patient_key.in_(wanted.patient_keys))
+    keys = [
+        (kind, key)
+        for kind, key in (
+            (KeyKind.VISIT, wanted.visit_key),
+            (KeyKind.ORDER, wanted.order_key),
+            (KeyKind.FINDING, wanted.finding_code),
+        )
+        if key is not None
+    ]
+    for kind, key in keys[1:]:
+        also = select(MESSAGE_KEY.c.message_id).where(*_named_by(tenant, kind, key))
+        statement = statement.where(columns.id.in_(also))
+    place = columns.id
+    if keys:  # the order is the key's: of a key that many messages have, only a page is read
+        place = MESSAGE_KEY.c.message_id
+        statement = statement.where(*_named_by(tenant, *keys[0]), columns.id == place)
     # An id begins with the millisecond it was made in, just after the message was received, and ids are the order.
     if wanted.after is not None:
-        statement = statement.where(columns.received_at >= wanted.after, columns.id >= _first_id(wanted.after))
+        statement = statement.where(columns.received_at >= wanted.after, place >= _first_id(wanted.after))
     if wanted.before is not None:
         late = wanted.before + ID_LATE_MAX
-        statement = statement.where(columns.received_at < wanted.before, columns.id < _first_id(late))
-    for kind, key in (
-        (KeyKind.VISIT, wanted.visit_key),
-        (KeyKind.ORDER, wanted.order_key),
-        (KeyKind.FINDING, wanted.finding_code),
-    ):
-        if key is not None:
-            named = (MESSAGE_KEY.c.tenant == tenant, MESSAGE_KEY.c.kind == kind.value, MESSAGE_KEY.c.key == key)
-            statement = statement.where(columns.id.in_(select(MESSAGE_KEY.c.message_id).where(*named)))
-    return statement.order_by(columns.id.desc())
+        statement = statement.where(columns.received_at < wanted.before, place < _first_id(late))
+    return statement.order_by(place.desc())
+
+
+def _named_by(tenant: str, kind: KeyKind, key: str) -> tuple[ColumnElement[bool], ...]:
+    columns = MESSAGE_KEY.c
+    return columns.tenant == tenant, columns.kind == kind.value, columns.key == key
 
 
 def _first_id(instant: datetime) -> str:
@@ -239,12 +252,12 @@ def _named(message: NewMessage) -> tuple[str, str, str, str]:
     return message.tenant, header.application, header.facility, header.control_id
 
 
-def _keys(message: NewMessage) -> list[dict[str, str]]:
+def key_rows(message: NewMessage) -> list[dict[str, str]]:
     keys = [*message.keys, *((KeyKind.FINDING.value, code) for code in finding_codes(message.findings))]
     return [{"tenant": message.tenant, "kind": kind, "key": key, "message_id": message.id} for kind, key in keys]
 
 
-def _row(message: NewMessage) -> dict[str, Any]:
+def message_row(message: NewMessage) -> dict[str, Any]:
     header = message.header
     return {
         "tenant": message.tenant,
