@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-input --root-user-action=ignore
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml suite/pyproject.toml))
 SOURCES := $(wildcard $(addsuffix /src,$(PACKAGES)))
 
-.PHONY: help setup setup-dev run test check format docs bench proof up down clean
+.PHONY: help setup setup-dev run test check format docs bench proof crash-test up down clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -106,6 +106,16 @@ proof: setup-dev ## the long tests, in shards that are not repeated once they pa
 	    if [ $$code -ne 0 ] && [ $$code -ne 5 ]; then exit $$code; fi; \
 	    touch "$$directory/$$shard"; \
 	done
+
+# Goes on where it was interrupted; CRASH_DATABASE is the URL of an empty PostgreSQL database (SQLite when empty).
+CRASHES ?= 300
+CRASH_SEED ?= 0
+CRASH_DATABASE ?=
+CRASH_FOLDER ?= .cache/crash-test/$(CRASH_SEED)$(if $(CRASH_DATABASE),-postgresql)
+
+crash-test: setup-dev ## kill -9 the HL7 gateway CRASHES times under load, and compare with a ledger
+	@$(BIN)/python services/hl7-gateway/tests/crash_run.py $(CRASH_FOLDER) --crashes $(CRASHES) --seed $(CRASH_SEED) \
+	    $(if $(CRASH_DATABASE),--database $(CRASH_DATABASE))
 
 clean: ## remove environment, caches and builds; what a run stored stays
 	@rm -rf $(VENV) $(VENV).log .cache .hypothesis build dist
