@@ -237,6 +237,26 @@ def test_the_order_of_reading_does_not_matter(paths: list[str], listed_first: bo
     assert found == {path: read[path] for path in paths} == {path: message()[path] for path in paths}
 
 
+LINES = st.lists(
+    st.sampled_from(["PID", "PID|", "PID|1|a", "PID|2|é~\\T\\", "PIDX|9|x", "PI", "", "OBX|1", "|", "PID|x\ny"])
+)
+
+
+@given(LINES, st.sampled_from(["\r", "\r\n"]), st.booleans(), st.sampled_from(["UNICODE UTF-8", "8859/1", ""]))
+def test_a_field_is_the_same_before_and_after_the_segments_are_cut(
+    lines: list[str], end: str, is_ended: bool, charset: str
+) -> None:
+    """The short way to the first segment of a name, and the index of all of them."""
+    text = end.join([f"MSH|^~\\&|A|B|C|D|2026||ADT|C1|P|2.5.1||||||{charset}", *lines]) + end * is_ended
+    lazily, cut = message(text), message(text)
+    names = [segment.name for segment in cut]
+    for path in ("PID-2", "PID-1", "OBX-1", "PID[2]-2", "MSH-10"):
+        assert lazily[path] == cut[path] == message(text)[path], path
+    first = next((segment for segment in cut if segment.name == "PID"), None)
+    assert cut["PID-2"] == ("" if first is None else first["2"])
+    assert names.count("PID") == len(lazily.segments("PID"))
+
+
 @given(st.lists(st.tuples(st.sampled_from(("PID-5.1", "PID-3[2].4.2", "OBX[2]-5", "ZPI-4")), TEXT), max_size=4))
 def test_edits_leave_everything_else(edits: list[tuple[str, str]]) -> None:
     written = message()

@@ -18,8 +18,7 @@ class Path:
 
     __slots__ = (
         "component", "declares", "field", "index", "is_header", "is_later", "is_msh", "is_whole", "key", "name",
-        "needle",
-        "next", "occurrence", "repetition", "segment", "subcomponent",
+        "needle", "next", "occurrence", "repetition", "segment", "subcomponent",
     )  # fmt: skip
 
     def __init__(
