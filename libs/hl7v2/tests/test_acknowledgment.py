@@ -145,6 +145,21 @@ def test_every_finding_is_told() -> None:
     assert old.repetitions("ERR-1") == 2
 
 
+@pytest.mark.parametrize(
+    ("tail", "location"),
+    [("PID|1" + "|" * 12_000 + "x\r", "PID^1^12001^1"), ("PID|1||" + "^" * 12_000 + "x\r", "PID^1^3^1^11")],
+)
+def test_a_finding_far_out_is_told_like_any_other(tail: str, location: str) -> None:
+    message = hl7v2.parse(b"MSH|^~\\&|A|B|C|D|2026||ADT^A01^ADT_A01|C1|P|2.5.1\r" + tail.encode())
+    reply = answer(message, "AE", *hl7v2.validate(message))
+    assert location in [segment["2"] for segment in reply.segments("ERR")]
+
+
+def test_of_a_flood_of_character_sets_a_few_are_repeated() -> None:
+    message = hl7v2.parse(b"MSH|^~\\&|A|B|C|D|2026||ADT^A01|C1|P|2.5.1||||||ASCII" + b"~8859/1" * 1_000 + b"\rPID|1\r")
+    assert answer(message).repetitions("MSH-18") == 20
+
+
 def asked(accept: str, application: str) -> hl7v2.Message:
     return hl7v2.parse(f"MSH|^~\\&|A|B|C|D|2026||ADT^A01|C1|P|2.5.1|||{accept}|{application}\r".encode())
 

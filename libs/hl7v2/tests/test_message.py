@@ -180,6 +180,32 @@ def test_what_is_set_is_what_is_read(value: str) -> None:
     assert hl7v2.parse(bytes(written))["PID-5[2].3.2"] == ("" if value == '""' else value)
 
 
+@pytest.mark.parametrize("path", ["PID-12000", "PID-3[12000]", "PID-3.12000", "PID-3.1.12000", "PID-999999999"])
+def test_a_place_far_behind_all_there_is_can_be_read_but_is_not_made(path: str) -> None:
+    """One edit must not make a million fields."""
+    written = message()
+    assert (written[path], written.field(path).state) == ("", FieldState.ABSENT)
+    with pytest.raises(ValueError, match="at most 10000 empty ones are made"):
+        written.set(path, "x")
+    assert bytes(written) == ADT.encode()
+
+
+def test_what_a_segment_lacks_up_to_a_place_is_made() -> None:
+    written = message()
+    written.set("ZPI-3[2].2.3", "x")
+    written.set("EVN-6", "y")
+    written.set("PID-5.1.2", "z")
+    assert bytes(written).decode().split("\r")[1::4] == ["EVN|A08|20260301093000||||y", "ZPI|own||~^&&x"]
+    assert (written["PID-5.1.1"], written["PID-5.1.2"], written["PID-5.2"]) == ("Núñez&Søn", "z", "Alma")
+
+
+def test_an_edit_of_many_parts_reaches_the_last_of_them() -> None:
+    data = ADT.replace("|19800214|", "|" + "x~" * 20_000 + "y|").encode()
+    written = hl7v2.parse(data)
+    written.set("PID-7[20001]", "z")
+    assert bytes(written) == data.replace(b"~y|", b"~z|")
+
+
 @given(TEXT)
 def test_escape_and_back(value: str) -> None:
     assert unescape(escape(value)) == value

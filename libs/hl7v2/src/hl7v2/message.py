@@ -24,7 +24,7 @@ from hl7v2.body import Body, body_of
 from hl7v2.encoding import USUAL, Encoding
 from hl7v2.escape import Delimiters, escape, unescape_checked
 from hl7v2.path import HEADER_NAMES, PLACES, Path, parse_path, segment_key
-from hl7v2.segments import Segments, cut, cut_lines, cut_wide, part, replaced
+from hl7v2.segments import Segments, cut, cut_lines, cut_wide, missing_parts, part, replaced
 
 if TYPE_CHECKING:
     from hl7v2.charset_report import CharsetReport
@@ -87,6 +87,14 @@ class Segment:
     def repetitions(self, field: int) -> int:
         """How many repetitions a field has, 0 when it is absent or empty."""
         return self._message.repetitions_at(self._index, field)
+
+    def raw(self, field: int) -> str:
+        """A field as it is written, all repetitions, with delimiters and escape sequences; "" when it is absent."""
+        return self._message.raw_at(self._index, Path(self._prefix, 1, field, 1))
+
+    def meaning(self, raw: str) -> str:
+        """What a part of `raw` without delimiters means: its escape sequences replaced."""
+        return self._message.meaning(raw)
 
     def values(self) -> list[str]:
         """The text of every field as `segment["n"]` gives it: the first is that of field 1."""
@@ -259,6 +267,17 @@ class Message:
         """What stands at a place of one segment."""
         return self._field(self._fields_at(index), place)
 
+    def raw_at(self, index: int, place: Path) -> str:
+        """A whole field of one segment as it is written."""
+        fields = self._fields_at(index)
+        if place.declares and place.field == 1:
+            return self._encoding.delimiters.field
+        return self._decoded(fields[place.index]) if place.index < len(fields) else ""
+
+    def meaning(self, raw: str) -> str:
+        """What a written text without delimiters means."""
+        return self._meant(raw)
+
     def values_at(self, index: int) -> list[str]:
         """The texts of a segment's fields; the first is that of field 1."""
         encoding = self._encoding
@@ -286,8 +305,9 @@ class Message:
     def set(self, path: str, value: str | None) -> None:
         """Write a value (escaped) at a path; None, or the text `""`, writes the null. Only that field is touched.
 
-        Raises ValueError for no path, a segment that the message does not have, MSH-1 and MSH-2, or a character that
-        the message's character set can not write.
+        What a segment lacks up to there (fields, repetitions, components) is made, empty. Raises ValueError for no
+        path, a segment that the message does not have, MSH-1 and MSH-2, a place that is far behind all that there is
+        (`PARTS_MADE_MAX`), or a character that the message's character set can not write.
         """
         place = parse_path(path)
         found = self._split().positions.get(place.name, ())
@@ -528,7 +548,7 @@ class Message:
 
     def _write(self, index: int, place: Path, value: bytes) -> None:
         fields = list(self._fields_at(index))
-        fields += [b""] * (place.next - len(fields))
+        fields += missing_parts(place.next, len(fields))
         encoding = self._encoding
         levels = [(place.repetition, encoding.repetition)]
         if place.component is not None:
