@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from e2e.journey import PATIENTS, wait_for_patients
 from e2e.suite_process import Suite, embedded_suite
 
+from bench.hl7_frame import figures as frame_figures
 from bench.hl7_idle_connections import hl7_idle_connections
 from bench.hl7_parsing import figures as parsing_figures
 from bench.hl7_search import hl7_search
@@ -122,6 +123,7 @@ FIGURES = {
     "hl7-throughput": hl7_throughput,
     "hl7-idle-connections": hl7_idle_connections,
     "hl7-search": hl7_search,
+    "hl7-frame": frame_figures,
     "hl7-parsing": hl7_parsing,
     "hl7-validation": hl7_validation,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -358,3 +359,49 @@ def test_over_tls_the_certificate_is_checked(tmp_path: Path, capsys: pytest.Capt
         assert send(server, message(4), "--tls") == 3
         assert server.received == ["C1", "C2"]
     assert "CERTIFICATE_VERIFY_FAILED" in capsys.readouterr().err
+
+
+def in_a_process(*arguments: str, encoding: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "hl7v2", *arguments]
+    return subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}, check=False)
+
+
+def test_a_terminal_without_the_letters_of_a_name_still_shows_it(tmp_path: Path) -> None:
+    name = stored(tmp_path, message().replace(b"Alma", "Núñez".encode()).replace(b"|2.5.1|||", b"|2.5.1||||||UTF-8"))
+    shown = in_a_process("show", "--path", "PID-5.2", name, encoding="ascii")
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, b"N\\xfa\\xf1ez\n", b"")
+    shown = in_a_process("show", "--json", "--path", "PID-5.2", name, encoding="ascii")
+    assert json.loads(shown.stdout)["values"] == {"PID-5.2": "Núñez"}
+    assert "Núñez".encode() in in_a_process("show", "--json", name, encoding="utf-8").stdout
+
+
+def test_a_directory_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("validate", f"{tmp_path}/") == 2
+    assert (
+        capsys.readouterr().err == f"hl7v2: {tmp_path}/ is a directory: name the files in it, as in {tmp_path}/*.hl7\n"
+    )
+
+
+@pytest.mark.parametrize("seconds", ["x", "0", "-1", "nan", "3601"])
+def test_what_is_no_time_out_is_refused(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("send", "--to", "localhost:1", "--timeout-s", seconds, "-")
+    assert ended.value.code == 2
+    assert "expected a number of seconds, more than 0 and at most 3600" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["validate", "show", "send"])
+def test_every_command_says_what_it_does(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(command, "--help")
+    assert ended.value.code == 0
+    assert len(capsys.readouterr().out.split("\n\n")[1].split()) > 8
+
+
+def test_a_profile_that_is_no_text_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "profile").write_bytes(b"\xff\xfe\x00")
+    assert run("validate", "--profile", str(tmp_path / "profile"), "-", standard_input=message()) == 2
+    assert run("validate", "--profile", str(tmp_path / "none"), "-", standard_input=message()) == 2
+    assert capsys.readouterr().err == (
+        f"hl7v2: {tmp_path}/profile: a profile is text in UTF-8\nhl7v2: {tmp_path}/none: No such file or directory\n"
+    )

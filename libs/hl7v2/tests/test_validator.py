@@ -126,7 +126,7 @@ MISTAKES = (
         "PID-7",
         "102",
         "error",
-        "date with day 29 in month 02",
+        "date with a day that its month does not have",
     ),
     Mistake("bad user table value", ADT, swap(b"|F||2106-3", b"|X||2106-3"), "PID-8", "103", "warning", "letters(1)"),
     Mistake(
@@ -180,7 +180,15 @@ MISTAKES = (
         "name of four characters", "adt_a02_v251", swap(b"\rPV2|", b"\rPV2X|"), "PV2", "100", "error", "a longer name"
     ),
     # Values.
-    Mistake("month 13", ADT, swap(b"|19471105|F||", b"|19471305|F||"), "PID-7", "102", "error", "date with month 13"),
+    Mistake(
+        "month 13",
+        ADT,
+        swap(b"|19471105|F||", b"|19471305|F||"),
+        "PID-7",
+        "102",
+        "error",
+        "date with an impossible month",
+    ),
     Mistake(
         "hour 24",
         ADT,
@@ -188,7 +196,7 @@ MISTAKES = (
         "PV1-44",
         "102",
         "error",
-        "date with hour 24",
+        "date with an impossible hour",
     ),
     Mistake(
         "offset",
@@ -197,7 +205,7 @@ MISTAKES = (
         "EVN-2",
         "102",
         "error",
-        "date with offset +1500",
+        "date with an impossible offset",
     ),
     Mistake("date with hyphens", ADT, swap(b"|19471105|F||", b"|1947-11-05|F||"), "PID-7", "102", "error", "text(10)"),
     Mistake(
@@ -238,6 +246,14 @@ MISTAKES = (
     # The message as a whole.
     Mistake("unknown event", "adt_a02_v251", swap(b"ADT^A02^ADT_A02", b"ADT^A99^ADT_A02"), "MSH-9.2", "201", "error"),
     Mistake("unknown type", "adt_a02_v251", swap(b"ADT^A02^ADT_A02", b"AXT^A02^ADT_A02"), "MSH-9.1", "200", "error"),
+    Mistake(
+        "bad code of a named HL7 table",
+        ADT,
+        swap(b"|F||2106-3^White^CDCREC", b"|F||2106-X^White^HL70005"),
+        "PID-10.1",
+        "103",
+        "warning",
+    ),
     Mistake("local event", "adt_a02_v251", swap(b"ADT^A02^ADT_A02", b"ADT^Z02"), "MSH-9", "201", "info"),
     Mistake(
         "event of another version",

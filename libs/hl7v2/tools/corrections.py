@@ -93,6 +93,8 @@ FIELDS: Final = (
     FieldRow(("2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6"), "XON.3", "type", "ST",
              "v2.5 §2.A.89.3: NM was too narrow for organisation identifiers and was replaced by XON.10"),
     FieldRow(("2.5", "2.5.1", "2.6"), "XON.3", "length", 0, "as above"),
+    FieldRow(("2.1", "2.2", "2.3", "2.3.1", "2.4"), "TS.1", "type", "DTM",
+             "v2.4 §2.9.47: YYYY[MM[DD[HHMM[SS[.S[S[S[S]]]]]]]][+/-ZZZZ], the form that v2.5 named DTM"),
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ exit status:
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import socket
 import ssl
@@ -40,6 +41,8 @@ from hl7v2.outline import outline, printable, title
 from hl7v2.parser import ParseError, parse
 
 WELL, WRONG, UNUSABLE, UNREACHED = 0, 1, 2, 3
+INTERRUPTED: Final = 130
+"""As a shell says it of a command that Ctrl-C ended."""
 _RECEIVE_BYTES: Final = 65_536
 _ANSWER_BYTES_MAX: Final = 1 << 20
 _OTHER_ANSWERS_MAX: Final = 100
@@ -82,6 +85,8 @@ def main(
     except BrokenPipeError:  # `… | head` has seen enough
         sys.stderr.close()
         return WELL
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,30 +94,57 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m hl7v2", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="validate | show | send")
-    check = commands.add_parser("validate", help="check messages against the standard, or a site's profile")
+    check = _command(
+        commands, "validate", "check messages against the standard, or a site's profile",
+        "Prints a line per finding: severity, code of HL7 table 0357, place, what is expected, what kind of value is\n"
+        "there (never the value itself). Exits with 1 when there is an error; warnings are what sites live with.",
+    )  # fmt: skip
     check.add_argument("--json", action="store_true", help="one JSON object a message: file, number, findings, …")
     check.add_argument("--profile", metavar="FILE", help="a site profile (YAML or JSON) that tightens or loosens rules")
     check.add_argument("--warnings", action="store_true", help="exit with 1 for warnings too")
-    show = commands.add_parser("show", help="print what messages hold")
+    show = _command(
+        commands, "show", "print what messages hold",
+        "Prints every value with its path, as text: decoded, escape sequences replaced.",
+    )  # fmt: skip
     show.add_argument("--json", action="store_true", help="one JSON object a message: its JSON form, without loss")
     show.add_argument("--path", action="append", default=[], help="only the value there (PID-5[2].1); may be repeated")
-    send = commands.add_parser("send", help="send messages over MLLP and check their acknowledgments")
+    send = _command(
+        commands, "send", "send messages over MLLP and check their acknowledgments",
+        "Sends one message after the other, byte for byte, and waits for the acknowledgment of each (by its MSA-2).\n"
+        "Stops at the first that is not accepted, unless --keep-going. Exits with 3 when nobody could be reached.",
+    )  # fmt: skip
     send.add_argument("--to", required=True, metavar="HOST:PORT", help="where to; an IPv6 address in brackets")
     send.add_argument("--json", action="store_true", help="one JSON object a message: outcome, code, …")
-    send.add_argument("--timeout-s", type=_seconds, default=10.0, help="to connect, and for each read (default 10)")
+    send.add_argument(
+        "--timeout-s", type=_seconds, default=10.0, metavar="S", help="to connect, and for each read (default 10)"
+    )
     send.add_argument("--keep-going", action="store_true", help="go on behind a message that was not accepted")
     send.add_argument("--tls", action="store_true", help="over TLS; the server's certificate is always checked")
     send.add_argument("--ca", metavar="FILE", help="certificates to trust (PEM), instead of the machine's")
     send.add_argument("--certificate", metavar="FILE", help="ours (PEM), where the server demands one")
     send.add_argument("--key", metavar="FILE", help="the key of our certificate, where that file does not hold it")
-    send.add_argument("--server-name", help="the name in the server's certificate, where it is not HOST")
+    send.add_argument(
+        "--server-name", metavar="NAME", help="the name in the server's certificate, where it is not HOST"
+    )
     for command in (check, show, send):
-        command.add_argument("files", nargs="+", metavar="FILE", help="a file of messages; - is the standard input")
+        command.add_argument(
+            "files", nargs="+", metavar="FILE",
+            help="messages, batches or MLLP frames as they were captured; - is the standard input",
+        )  # fmt: skip
     return parser
 
 
+def _command(commands: Any, name: str, does: str, description: str) -> argparse.ArgumentParser:
+    form = argparse.RawDescriptionHelpFormatter
+    made: argparse.ArgumentParser = commands.add_parser(name, help=does, description=description, formatter_class=form)
+    return made
+
+
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value <= 3600:
         raise argparse.ArgumentTypeError("expected a number of seconds, more than 0 and at most 3600")
     return value
@@ -122,6 +154,8 @@ def _items(names: Sequence[str], standard_input: BinaryIO) -> Iterator[Item]:
     for name in names:
         try:
             data = standard_input.read() if name == "-" else Path(name).read_bytes()
+        except IsADirectoryError:
+            raise Unusable(f"{name} is a directory: name the files in it, as in {name.rstrip('/')}/*.hl7") from None
         except OSError as error:
             raise Unusable(f"{name}: {error.strerror or error}") from None
         file = read_message_file(data)
@@ -184,8 +218,10 @@ def _yaml(name: str, text: str) -> Any:
 def _text_of(name: str) -> str:
     try:
         return Path(name).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unusable(f"{name}: {error}") from None
+    except OSError as error:
+        raise Unusable(f"{name}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise Unusable(f"{name}: a profile is text in UTF-8") from None
 
 
 def _print_findings(item: Item, found: Sequence[Finding]) -> None:
@@ -213,7 +249,12 @@ def _identity(item: Item) -> dict[str, Any]:
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    print(json.dumps(document, ensure_ascii=False), flush=True)
+    print(json.dumps(document, ensure_ascii=not _shows_all_characters()), flush=True)
+
+
+def _shows_all_characters() -> bool:
+    """Whether the terminal (or what stands in for it) takes every character."""
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 # ---- show
@@ -405,4 +446,6 @@ def _context(options: argparse.Namespace) -> ssl.SSLContext | None:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without the letters of a name still shows it
     sys.exit(main())

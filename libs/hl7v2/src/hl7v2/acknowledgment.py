@@ -19,6 +19,8 @@ _ACCEPT_CODES: Final = {"AA": "CA", "AE": "CE", "AR": "CR"}
 _CONDITIONS_WANTED: Final = {"AL": ("AA", "AE", "AR"), "NE": (), "ER": ("AE", "AR"), "SU": ("AA",)}
 _TEXT_CHARACTERS_MAX: Final = 80
 """Of MSA-3 (HL7 v2.4 §2.16.8)."""
+_CHARSETS_MAX: Final = 20
+"""Of MSH-18 that are repeated: more than table 0211 has for one country are none."""
 CODES: Final = ("AA", "AE", "AR", "CA", "CE", "CR")
 _VERSION_DEFAULT: Final = "2.5.1"
 _SEVERITIES: Final = {"error": "E", "warning": "W", "info": "I"}
@@ -157,7 +159,7 @@ def _header(message: Message, version: str, at: str, control_id: str) -> list[st
     header += [at, "", _message_type(message, version), _written(control_id, marks)]
     header += [_raw(message, "MSH-11"), _raw(message, "MSH-12") or version]
     said = (marks.repetition or "").join(
-        _raw(message, f"MSH-18[{number}]") for number in range(1, message.repetitions("MSH-18") + 1)
+        _raw(message, f"MSH-18[{number}]") for number in range(1, min(message.repetitions("MSH-18"), _CHARSETS_MAX) + 1)
     )
     codec = charset.declared(said.encode(), marks.marks[2]).codec
     if codec is not None and message.codec.startswith(codec):  # else the reply's header would be wrong as well

@@ -148,6 +148,7 @@ class _Reading:
         self._batch_header = b""
         self._is_open = False
         self._is_ended = False
+        self._count_of_batches = 0
         self._findings: list[Finding] = []
 
     def read(self, body: bytes) -> BatchFile:
@@ -199,7 +200,7 @@ class _Reading:
             self._found("FHS", "sequence", "a file header", "a file trailer alone")
         self._trailer = raw
         self._is_ended = True
-        self._count("FTS-1", raw, len([batch for batch in self._batches if batch.header or batch.messages]))
+        self._count("FTS-1", raw, self._count_of_batches)
 
     def _close(self, trailer: bytes) -> None:
         """End the batch that is open, or the messages that belong to none."""
@@ -212,6 +213,7 @@ class _Reading:
             self._count(f"BTS{place}-1", trailer, len(self._messages))
         if trailer or self._messages or self._batch_header:
             self._batches.append(Batch(self._batch_header, tuple(self._messages), trailer))
+            self._count_of_batches += bool(self._batch_header or self._messages)
         self._messages, self._batch_header, self._is_open = [], b"", False
 
     def _count(self, path: str, trailer: bytes, number: int) -> None:

@@ -1,6 +1,7 @@
 """Primitive data types: what a value may be, as patterns over bytes, and what to call one that is not.
 
-Values are named by class only (`letters(5)`, `date with month 13`), never shown: findings go into logs and replies.
+Values are named by class only (`letters(5)`, `date with an impossible month`), never shown, nor parts of them: findings
+go into logs and replies, and day and month of a birth date are half of what identifies somebody.
 Patterns are those of HL7 v2.5.1 chapter 2.A; they take the default delimiters as given (a value that uses others is
 checked once it is taken out of its place).
 """
@@ -98,19 +99,19 @@ def invalid_class(kind: str, text: str) -> str:
 def _wrong_part(name: str, match: re.Match[str]) -> str:
     parts = match.groupdict()
     if parts.get("year") == "0000":
-        return f"{name} with year 0000"
+        return f"{name} with an impossible year"
     if (month := parts.get("month")) and not 1 <= int(month) <= 12:
-        return f"{name} with month {month}"
+        return f"{name} with an impossible month"
     if day := parts.get("day"):
         if not 1 <= int(day) <= 31:
-            return f"{name} with day {day}"
+            return f"{name} with an impossible day"
         if re.fullmatch(_DATE, parts["year"] + (month or "") + day) is None:
-            return f"{name} with day {day} in month {month}"
+            return f"{name} with a day that its month does not have"
     for part, highest in (("hour", 23), ("minute", 59), ("second", 59)):
         if (number := parts.get(part)) and int(number) > highest:
-            return f"{name} with {part} {number}"
+            return f"{name} with an impossible {part}"
     if (offset := parts.get("offset")) and re.fullmatch(_OFFSET, offset) is None:
-        return f"{name} with offset {offset}"
+        return f"{name} with an impossible offset"
     return ""
 
 

@@ -128,7 +128,7 @@ class _Unescaped:
     def __init__(self, codec: str) -> None:
         self._codec = codec
         self._parts: list[str] = []
-        self._raw = b""
+        self._raw = bytearray()
         self._switch: tuple[str, bytes] | None = None
 
     def literal(self, text: str) -> None:
@@ -175,8 +175,8 @@ class _Unescaped:
 
     def _flush(self) -> None:
         if self._raw:
-            self._parts.append(_text(self._raw, self._codec))
-            self._raw = b""
+            self._parts.append(_text(bytes(self._raw), self._codec))
+            self._raw = bytearray()
 
 
 def escape(text: str, delimiters: Delimiters = DEFAULT) -> str:

@@ -24,7 +24,7 @@ from hl7v2.body import Body, body_of
 from hl7v2.encoding import USUAL, Encoding
 from hl7v2.escape import Delimiters, escape, unescape_checked
 from hl7v2.path import HEADER_NAMES, PLACES, Path, parse_path, segment_key
-from hl7v2.segments import Segments, cut, cut_lines, cut_wide, part, replaced
+from hl7v2.segments import Segments, cut, cut_lines, cut_wide, missing_parts, part, replaced
 
 if TYPE_CHECKING:
     from hl7v2.charset_report import CharsetReport
@@ -33,8 +33,11 @@ NULL: Final = '""'
 """What a field says that the receiver shall delete what it has (HL7 v2.5.1 §2.5.3.3)."""
 _NULL_BYTES: Final = b'""'
 _ESCAPE: Final = 0x1B
+_SEPARATOR: Final = ord("|")
 _UNTERMINATED: Final = "escape-unterminated"
 _IN_HEADER: Final = parse_path("MSH-9")
+_CHARSET_INDEX: Final = 17
+"""Of MSH-18 in a header that is split."""
 _UTF_8: Final = charset.Declared(True, "utf-8")
 _HEADERS: Final = frozenset(name.encode() for name in HEADER_NAMES)
 
@@ -85,6 +88,14 @@ class Segment:
         """How many repetitions a field has, 0 when it is absent or empty."""
         return self._message.repetitions_at(self._index, field)
 
+    def raw(self, field: int) -> str:
+        """A field as it is written, all repetitions, with delimiters and escape sequences; "" when it is absent."""
+        return self._message.raw_at(self._index, Path(self._prefix, 1, field, 1))
+
+    def meaning(self, raw: str) -> str:
+        """What a part of `raw` without delimiters means: its escape sequences replaced."""
+        return self._message.meaning(raw)
+
     def values(self) -> list[str]:
         """The text of every field as `segment["n"]` gives it: the first is that of field 1."""
         return self._message.values_at(self._index)
@@ -97,18 +108,19 @@ class Segment:
 class Message:
     """See the module's text; made by `hl7v2.parse`."""
 
-    __slots__ = ("_body", "_data", "_found", "_header", "_key")
+    __slots__ = ("_body", "_data", "_found", "_header", "_key", "_unread")
 
+    # There is no __init__: a class without one is made in half the time, and of a usual message that is all there is
+    # to do. The parser puts in what it found; `message_of` is for all other messages.
+    _data: bytes
+    """The message as it came."""
+    _body: Body | None
+    _header: list[bytes] | None
+    _key: str | None
     _found: list[bytes]
     """The fields of the segment that was read last; `_key` says which it is."""
-
-    # The parser makes usual messages without calling this.
-    def __init__(self, data: bytes, encoding: Encoding, body: Body | None = None) -> None:
-        """`data` as it came."""
-        self._data = data
-        self._body: Body | None = body or body_of(data, encoding)
-        self._header: list[bytes] | None = None
-        self._key: str | None = None
+    _unread: int
+    """Where MSH ends, as long as nothing behind it was looked at; then 0."""
 
     @property
     def _encoding(self) -> Encoding:
@@ -255,6 +267,17 @@ class Message:
         """What stands at a place of one segment."""
         return self._field(self._fields_at(index), place)
 
+    def raw_at(self, index: int, place: Path) -> str:
+        """A whole field of one segment as it is written."""
+        fields = self._fields_at(index)
+        if place.declares and place.field == 1:
+            return self._encoding.delimiters.field
+        return self._decoded(fields[place.index]) if place.index < len(fields) else ""
+
+    def meaning(self, raw: str) -> str:
+        """What a written text without delimiters means."""
+        return self._meant(raw)
+
     def values_at(self, index: int) -> list[str]:
         """The texts of a segment's fields; the first is that of field 1."""
         encoding = self._encoding
@@ -282,8 +305,9 @@ class Message:
     def set(self, path: str, value: str | None) -> None:
         """Write a value (escaped) at a path; None, or the text `""`, writes the null. Only that field is touched.
 
-        Raises ValueError for no path, a segment that the message does not have, MSH-1 and MSH-2, or a character that
-        the message's character set can not write.
+        What a segment lacks up to there (fields, repetitions, components) is made, empty. Raises ValueError for no
+        path, a segment that the message does not have, MSH-1 and MSH-2, a place that is far behind all that there is
+        (`PARTS_MADE_MAX`), or a character that the message's character set can not write.
         """
         place = parse_path(path)
         found = self._split().positions.get(place.name, ())
@@ -342,6 +366,7 @@ class Message:
         if self._body is None:
             header = self._complete(_IN_HEADER, self._header or [])
             self._body = body_of(self._data, self._encoding, header)
+            self._unread = 0
         return self._body
 
     def _split(self) -> Segments:
@@ -356,16 +381,17 @@ class Message:
 
     def _locate(self, place: Path) -> list[bytes]:
         """The fields of a segment, at least up to the place's; none when there is no such segment."""
-        if self._key is not None or self._body is not None or place.is_later or place.is_header:
+        unread = self._unread
+        if not unread or place.is_later or place.is_header:
             kept = self._kept(place)
             return self._found_in_body(place) if kept is None else kept
         # A first segment of a message of which only the header was read before.
         text = self._data
-        start = text.find(place.needle) + 1
-        end = text.find(b"\r", start + 3)
-        line = text[start:end]
-        if end < 0 or not start or line[3:4] != b"|":
+        start = text.find(place.needle, unread)
+        end = text.find(b"\r", start + 4)
+        if start < 0 or end < 0 or text[start + 4] != _SEPARATOR:  # a longer name that begins so, or no fields
             return self._found_in_body(place)
+        line = text[start + 1 : end]
         # Where it is ASCII a line can be split in every character set; of others it has to be known which it is.
         if (
             (not line.isascii() or _ESCAPE in line)
@@ -373,13 +399,17 @@ class Message:
             and self._whole_body().text is not text
         ):
             return self._found_in_body(place)
+        self._unread = 0
         self._key = place.key
         fields = self._found = line.split(b"|", place.next)
         return fields
 
     def _declares_utf_8(self) -> bool:
-        header = self._complete(_IN_HEADER, self._header or [])
-        return len(header) > 17 and charset.declared(header[17], b"~") == _UTF_8
+        """Whether MSH-18 says so; of a message of which only the header was read."""
+        header = self._header or []
+        if len(header) <= _CHARSET_INDEX and header:
+            header = header[:-1] + header[-1].split(b"|")
+        return len(header) > _CHARSET_INDEX and charset.declared(header[_CHARSET_INDEX], b"~") == _UTF_8
 
     def _found_in_body(self, place: Path) -> list[bytes]:
         """The fields of a segment that was not read before."""
@@ -518,7 +548,7 @@ class Message:
 
     def _write(self, index: int, place: Path, value: bytes) -> None:
         fields = list(self._fields_at(index))
-        fields += [b""] * (place.next - len(fields))
+        fields += missing_parts(place.next, len(fields))
         encoding = self._encoding
         levels = [(place.repetition, encoding.repetition)]
         if place.component is not None:
@@ -532,3 +562,13 @@ class Message:
         segments.changed.add(index)
         if not value.isascii():
             body.is_ascii = body.is_plain = False
+
+
+def message_of(data: bytes, encoding: Encoding, body: Body | None = None) -> Message:
+    """A message that is not of the usual kind: `data` as it came, and its body where that is known."""
+    message = Message()
+    message._data = data
+    message._body = body or body_of(data, encoding)
+    message._header = message._key = None
+    message._unread = 0
+    return message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hl7v2.message import FieldState, Message, Segment
+from hl7v2.message import NULL, Message, Segment
 from hl7v2.path import HEADER_NAMES
 
 _NULL = '"" (delete)'
@@ -30,31 +30,35 @@ def outline(message: Message) -> Iterator[str]:
 
 
 def _values(segment: Segment, message: Message) -> Iterator[tuple[str, str]]:
-    """Path and text of every value of a segment, as deep as it has parts."""
+    """Path and text of every value of a segment, as deep as it has parts; in time linear in its length."""
     marks = message.delimiters
     for number in range(1, len(segment.values()) + 1):
-        declares = segment.name in HEADER_NAMES and number <= 2
-        count = segment.repetitions(number)
-        for repetition in range(1, count + 1):
-            place = f"{number}[{repetition}]" if count > 1 else str(number)
-            raw = segment.field(place).raw
-            if declares or not marks.component or marks.component not in raw:
-                yield from _component(segment, place, raw, "" if declares else marks.subcomponent)
+        field, raw = f"{segment.key}-{number}", segment.raw(number)
+        if segment.name in HEADER_NAMES and number <= 2:
+            yield field, raw
+            continue
+        repetitions = raw.split(marks.repetition) if marks.repetition else [raw]
+        for repetition, one in enumerate(repetitions, 1):
+            place = f"{field}[{repetition}]" if len(repetitions) > 1 else field
+            if not marks.component or marks.component not in one:
+                yield from _component(segment, place, one, marks.subcomponent, f"{place}.1")
                 continue
-            for component, part in enumerate(raw.split(marks.component), 1):
-                yield from _component(segment, f"{place}.{component}", part, marks.subcomponent)
+            for component, part in enumerate(one.split(marks.component), 1):
+                yield from _component(segment, f"{place}.{component}", part, marks.subcomponent, f"{place}.{component}")
 
 
-def _component(segment: Segment, place: str, raw: str, mark: str) -> Iterator[tuple[str, str]]:
+def _component(segment: Segment, path: str, raw: str, mark: str, deeper: str) -> Iterator[tuple[str, str]]:
     if not mark or mark not in raw:
         if raw:
-            found = segment.field(place)
-            yield f"{segment.key}-{place}", _NULL if found.state is FieldState.NULL else found.text
+            yield path, _meaning(segment, raw)
         return
-    deeper = place if "." in place else f"{place}.1"
     for number, part in enumerate(raw.split(mark), 1):
         if part:
-            yield f"{segment.key}-{deeper}.{number}", segment[f"{deeper}.{number}"]
+            yield f"{deeper}.{number}", _meaning(segment, part)
+
+
+def _meaning(segment: Segment, raw: str) -> str:
+    return _NULL if raw == NULL else segment.meaning(raw)
 
 
 def _shown(text: str) -> str:

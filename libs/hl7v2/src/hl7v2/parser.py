@@ -10,7 +10,7 @@ from typing import Final
 
 from hl7v2.body import marked_body
 from hl7v2.encoding import USUAL, Encoding, ParseError, delimiters_of, encoding_of
-from hl7v2.message import Message
+from hl7v2.message import Message, message_of
 
 __all__ = ["Encoding", "ParseError", "delimiters_of", "parse", "parse_header"]
 
@@ -19,7 +19,6 @@ _HEADER_FIELDS: Final = 10
 """Of MSH that are split off at once: up to the control id, which everybody reads."""
 _LINE_FEED: Final = 0x0A
 _ESCAPE: Final = 0x1B
-_new: Final = object.__new__
 
 
 def parse(data: bytes, line_feeds: bool = True, missing_final_cr: bool = True, byte_order_mark: bool = True) -> Message:
@@ -31,17 +30,18 @@ def parse(data: bytes, line_feeds: bool = True, missing_final_cr: bool = True, b
     # four times as long with a bytes object, and to call the class would take as long as all the rest.
     if data[:9] == _USUAL_START and _LINE_FEED not in data:
         end = data.find(b"\r")
-        header = data[:end] if end >= 0 else data
-        if header.isascii() and _ESCAPE not in header:
-            message = _new(Message)
+        header = data[:end]
+        if end > 0 and header.isascii() and _ESCAPE not in header:
+            message = Message()
             message._data = data
             message._body = message._key = None
             message._header = header.split(b"|", _HEADER_FIELDS)
+            message._unread = end
         else:
-            message = Message(data, USUAL)
+            message = message_of(data, USUAL)
     else:
         marked = marked_body(data, byte_order_mark)
-        message = Message(data, encoding_of(data)) if marked is None else Message(data, marked[1], marked[0])
+        message = message_of(data, encoding_of(data)) if marked is None else message_of(data, marked[1], marked[0])
     if not (line_feeds and missing_final_cr):
         _refuse(message, line_feeds, missing_final_cr)
     return message
@@ -49,7 +49,7 @@ def parse(data: bytes, line_feeds: bool = True, missing_final_cr: bool = True, b
 
 def parse_header(data: bytes) -> Message:
     """The header of a batch or a file (BHS, FHS) as a message of one segment. Raises ParseError when it is none."""
-    return Message(data, encoding_of(data, ("BHS", "FHS")))
+    return message_of(data, encoding_of(data, ("BHS", "FHS")))
 
 
 def _refuse(message: Message, line_feeds: bool, missing_final_cr: bool) -> None:

@@ -9,8 +9,8 @@ from sys import intern
 from typing import Final
 
 _PLACES_MAX: Final = 8192
-_OCCURRENCE_DIGITS_MAX: Final = 6
-_FIELD_DIGITS_MAX: Final = 4
+_DIGITS_MAX: Final = 9
+"""Of a number: more segments, fields or repetitions than that a message can not have."""
 
 
 class Path:
@@ -18,8 +18,7 @@ class Path:
 
     __slots__ = (
         "component", "declares", "field", "index", "is_header", "is_later", "is_msh", "is_whole", "key", "name",
-        "needle",
-        "next", "occurrence", "repetition", "segment", "subcomponent",
+        "needle", "next", "occurrence", "repetition", "segment", "subcomponent",
     )  # fmt: skip
 
     def __init__(
@@ -93,8 +92,8 @@ def _path(text: str) -> Path | None:
     name, dash, below = text.partition("-")
     segment = _segment(name)
     first, *deeper = below.split(".")
-    field, repetition = _counted(first, _FIELD_DIGITS_MAX)
-    numbers = [_number(part, _FIELD_DIGITS_MAX) for part in deeper]
+    field, repetition = _counted(first)
+    numbers = [_number(part) for part in deeper]
     if segment is None or not dash or not field or not repetition or len(numbers) > 2 or 0 in numbers:
         return None
     component, subcomponent = (*(number for number in numbers), None, None)[:2]
@@ -110,19 +109,19 @@ def _segment(text: str) -> tuple[str, int] | None:
     return (name, occurrence) if occurrence else None
 
 
-def _counted(text: str, digits_max: int) -> tuple[int, int]:
+def _counted(text: str) -> tuple[int, int]:
     number, bracket, rest = text.partition("[")
-    return _number(number, digits_max), _bracketed(bracket + rest)
+    return _number(number), _bracketed(bracket + rest)
 
 
 def _bracketed(text: str) -> int:
     """1 of nothing, 3 of `[3]`, 0 of what is neither."""
     if not text:
         return 1
-    return _number(text[1:-1], _OCCURRENCE_DIGITS_MAX) if text[0] == "[" and text[-1] == "]" else 0
+    return _number(text[1:-1]) if text[0] == "[" and text[-1] == "]" else 0
 
 
-def _number(text: str, digits_max: int) -> int:
+def _number(text: str) -> int:
     """A number from 1 on without leading zeros, 0 of what is none."""
-    plain = text.isascii() and text.isdecimal() and text[0] != "0" and len(text) <= digits_max
+    plain = text.isascii() and text.isdecimal() and text[0] != "0" and len(text) <= _DIGITS_MAX
     return int(text) if plain else 0

@@ -282,7 +282,8 @@ def _resolve(compiled: Compiled, parts: Sequence[bytes]) -> Resolution:
         if named == own and named in compiled.standard.structures:
             structure = named
         elif named and named != structure:
-            expected = f"{structure}, the structure of {kind}^{event}"
+            # Any event may stand in an ACK: what the sender writes there is not repeated.
+            expected = f"{structure}, the structure of {kind if kind == 'ACK' else f'{kind}^{event}'}"
             problems.append(Problem("structure-name", "MSH-9.3", expected, value_class(named), reference))
     elif kind:
         problems.append(_unknown_event(compiled, kind, event, reference))

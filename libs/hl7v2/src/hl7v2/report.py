@@ -35,7 +35,8 @@ class Report:
         self._inspection = Inspection(compiled.types, message.delimiters)
         self._is_default = message.delimiters.marks == DEFAULT_MARKS.marks
         self._found: list[tuple[int, Finding]] = []
-        self._paths: dict[int, str] = {}
+        self._numbers: list[int] = []
+        """Of each segment, which one of its name it is; counted when the first path is wanted."""
         self._out_of_place: set[int] = set()
         self._missing: set[bytes] = set()
 
@@ -111,9 +112,10 @@ class Report:
         expected = f"no {self._name(index)}" if fault.kind == "unknown" else f"{self._name(index)} in its place"
         return Problem("segment-misplaced", path, f"{expected} in {structure}", found, reference)
 
-    def segment(self, index: int, fields: list[bytes], start: int) -> None:
-        """The fields of a segment; those before the place `start` are known to be right."""
+    def segment(self, index: int, start: int, kept: list[bytes] | None) -> None:
+        """The fields of a segment (`kept`, if they are); those before the place `start` are known to be right."""
         name = self._names[index]
+        fields = self._texts[index].split(self._marks.marks[0]) if kept is None else kept
         plan = self._compiled.plans[name]
         if plan is NO_PLAN:
             return
@@ -194,6 +196,8 @@ class Report:
         """
         before: dict[bytes, tuple[int, int, int]] = {}
         for index, name in enumerate(self._names):
+            if self.is_full:
+                return
             number = self._set_id(index, name)
             if number is None:
                 continue
@@ -220,14 +224,13 @@ class Report:
 
     def _path(self, index: int) -> str:
         """The path of a segment: its name, with its number from the second of the name on; "" for no name."""
-        path = self._paths.get(index)
-        if path is None:
-            name = self._names[index]
-            path = _segment_name(name)
-            if path and (before := self._names[:index].count(name)):
-                path = f"{path}[{before + 1}]"
-            self._paths[index] = path
-        return path
+        if not self._numbers:
+            counts: dict[bytes, int] = {}
+            for name in self._names:
+                counts[name] = number = counts.get(name, 0) + 1
+                self._numbers.append(number)
+        path, number = _segment_name(self._names[index]), self._numbers[index]
+        return f"{path}[{number}]" if path and number > 1 else path
 
     def _name(self, index: int) -> str:
         return _segment_name(self._names[index]) or "a line without a segment name"

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hl7v2.charset import unit_bytes
 
 if TYPE_CHECKING:
     import re
+
+PARTS_MADE_MAX: Final = 10_000
+"""Empty fields, repetitions or components that one edit makes to reach its place."""
 
 
 class Segments:
@@ -98,11 +101,18 @@ def part(raw: bytes | None, number: int, mark: bytes) -> bytes | None:
     return parts[number - 1] if number <= len(parts) else None
 
 
+def missing_parts(wanted: int, found: int) -> list[bytes]:
+    """The empty parts that are to be made so that there are as many as wanted. Raises ValueError for too many."""
+    if wanted - found > PARTS_MADE_MAX:
+        raise ValueError(f"part {wanted} where there are {found}: at most {PARTS_MADE_MAX} empty ones are made")
+    return [b""] * (wanted - found)
+
+
 def replaced(raw: bytes, levels: Sequence[tuple[int, bytes]], value: bytes) -> bytes:
     """The raw text with one part replaced, filled up with empty parts where it was shorter.
 
     `levels` are number and delimiter, from the outside in. Raises ValueError where a part is asked for whose delimiter
-    the message does not declare.
+    the message does not declare, or that is far behind the last.
     """
     if not levels:
         return value
@@ -112,6 +122,6 @@ def replaced(raw: bytes, levels: Sequence[tuple[int, bytes]], value: bytes) -> b
             raise ValueError("the message declares no such delimiter")
         return replaced(raw, deeper, value)
     parts = raw.split(mark)
-    parts += [b""] * (number - len(parts))
+    parts += missing_parts(number, len(parts))
     parts[number - 1] = replaced(parts[number - 1], deeper, value)
     return mark.join(parts)

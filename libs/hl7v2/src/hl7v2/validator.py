@@ -22,6 +22,10 @@ from hl7v2.report import Report
 
 _NUMBER_MAX: Final = 9_999
 _NUMBERS: Final = tuple(str(number).encode() for number in range(_NUMBER_MAX + 1))
+_SPLIT_KEPT_MAX: Final = 1_000
+"""Suspects whose fields are kept for the slow half; it splits the others again: millions would take all memory."""
+_Suspect = tuple[int, int, list[bytes] | None]
+"""A segment that may be wrong: its index, the place of its first field that may be, and its fields."""
 _NO_ANCHORS: Final[Mapping[bytes, set[bytes]]] = {}
 
 
@@ -43,17 +47,17 @@ def validate(message: Message, profile: Profile | None = None) -> list[Finding]:
     if marks == DEFAULT_MARKS.marks:
         suspects, uncounted = _suspects(compiled.plans, names, texts, anchors)
     else:
-        suspects, uncounted = [(index, text.split(marks[0]), 0) for index, text in enumerate(texts)], True
+        suspects, uncounted = [(index, 0, None) for index in range(len(texts))], True
     if fits and not suspects and not uncounted and not resolution.problems and compiled.is_silent:
         return []
     report = Report(message, compiled, texts, names)
     report.whole(resolution, header[11] if len(header) > 11 else b"")
     if automaton is not None and not fits:
         report.structure(resolution.structure, automaton.repair(names))
-    for index, fields, place in suspects:
+    for index, place, fields in suspects:
         if report.is_full:
             break
-        report.segment(index, fields, place)
+        report.segment(index, place, fields)
     if uncounted:
         report.set_ids(anchors)
     return report.findings()
@@ -61,9 +65,9 @@ def validate(message: Message, profile: Profile | None = None) -> list[Finding]:
 
 def _suspects(
     plans: Mapping[bytes, Plan], names: list[bytes], texts: list[bytes], anchors: Mapping[bytes, set[bytes]]
-) -> tuple[list[tuple[int, list[bytes], int]], bool]:
-    """The segments that may be wrong (index, fields, from which place on); whether set ids have to be looked at."""
-    suspects: list[tuple[int, list[bytes], int]] = []
+) -> tuple[list[_Suspect], bool]:
+    """The segments that may be wrong; whether set ids have to be looked at."""
+    suspects: list[_Suspect] = []
     uncounted = False
     counts: dict[bytes, int] = {}
     places: dict[bytes, int] = {}
@@ -74,7 +78,8 @@ def _suspects(
         size = len(fields)
         for value, check in zip(fields, checks, strict=False):
             if value and not check(value):
-                suspects.append((index, fields, checks.index(check) if check in checks else 0))
+                kept = fields if len(suspects) < _SPLIT_KEPT_MAX else None
+                suspects.append((index, checks.index(check) if check in checks else 0, kept))
                 break
         else:
             if (
@@ -82,7 +87,7 @@ def _suspects(
                 or b"" in needed(fields)
                 or (value_check and not value_check(fields))
             ):
-                suspects.append((index, fields, size))
+                suspects.append((index, size, fields if len(suspects) < _SPLIT_KEPT_MAX else None))
         if counted and size > 1 and fields[1]:
             number = counts.get(name, 0) + 1
             if number > _NUMBER_MAX or fields[1] != _NUMBERS[number]:
