@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,27 +26,30 @@ from hl7_gateway.adapters.outbound_journal import ExchangeDeliveryJournal
 from hl7_gateway.adapters.outbound_store import SqlOutboundStore
 from hl7_gateway.adapters.port_probe import SocketPortProbe
 from hl7_gateway.adapters.postgres_intake import PostgresIntake
+from hl7_gateway.adapters.profile_store import SqlProfileStore
 from hl7_gateway.adapters.sqlite_intake import SqliteIntake
 from hl7_gateway.adapters.tables import Base
 from hl7_gateway.adapters.tls_material import PemInspector
-from hl7_gateway.api import Sending, router
+from hl7_gateway.api import Checking, Sending, router
 from hl7_gateway.core.connection import Limits
 from hl7_gateway.core.connection_configuration import Connection, TlsMaterial
-from hl7_gateway.core.reception import DEFAULT, reception_of
 from hl7_gateway.core.unmatched import UnmatchedSenders
 from hl7_gateway.settings import Hl7GatewaySettings
 from hl7_gateway.use_cases.catalogue_messages import Cataloguer
 from hl7_gateway.use_cases.commit_messages import Committer
 from hl7_gateway.use_cases.configure_connection import ConfigureConnection
+from hl7_gateway.use_cases.configure_profile import ConfigureProfile
 from hl7_gateway.use_cases.deliver_messages import Destination
 from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
 from hl7_gateway.use_cases.forget_seen import forget_seen
 from hl7_gateway.use_cases.forget_settled import forget_settled
 from hl7_gateway.use_cases.receive_message import ReceiveMessage
+from hl7_gateway.use_cases.reception_rules import ReceptionRules
 from hl7_gateway.use_cases.run_destinations import Destinations
 from hl7_gateway.use_cases.run_listeners import Listeners
 from hl7_gateway.use_cases.search_outbound import PatientKeys
 from hl7_gateway.use_cases.try_connection import TryConnection
+from hl7_gateway.use_cases.try_profile import TryProfile
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class _Receiving:
     listeners: Listeners
     journal: TelemetryJournal
     unmatched: UnmatchedSenders
+    profiles: SqlProfileStore
+    rules: ReceptionRules
 
     @asynccontextmanager
     async def running(self, stop_timeout_s: float, committing: list[asyncio.Task[None]]) -> AsyncIterator[None]:
@@ -118,6 +123,7 @@ def build(runtime: Runtime) -> Module:
         async with (
             receiving.running(settings.stop_timeout_s, committing),
             background("hl7-gateway", forget, catalogue, forget_sent, destinations.run, receiving.listeners.run),
+            background("hl7-gateway", receiving.rules.run),
         ):
             try:
                 yield
@@ -138,6 +144,7 @@ def build(runtime: Runtime) -> Module:
             [receiving.listener],
             receiving.cataloguer,
             _sending(runtime, connections, outbound, receiving),
+            _checking(runtime, connections, receiving),
             receiving.listeners,
             receiving.unmatched,
             runtime.clock,
@@ -169,13 +176,15 @@ def _receiving(
         runtime.telemetry, runtime.exchanges, f"mllp://{settings.listen_host}:{settings.listen_port}"
     )
     senders, unmatched = DirectorySenders(runtime.directory), UnmatchedSenders()
-    receptions = {DEFAULT.connection_id: DEFAULT}
+    profiles = SqlProfileStore(database, clock)
+    rules = ReceptionRules(profiles, connections.known, clock)
     receiver = ReceiveMessage(senders, committer, journal, clock, ids, unmatched=unmatched)
 
     async def make(connection: Connection, material: TlsMaterial) -> MllpListener:
-        reception = receptions[connection.id] = reception_of(connection)
+        reception = await rules.of(connection)
         own = ConnectionSenders(runtime.directory, connection)
         receives = ReceiveMessage(own, committer, journal, clock, ids, reception=reception, unmatched=unmatched)
+        rules.runs(connection, receives, reception)
         return configured_listener(connection, material, receives, clock, _limits(settings))
 
     cataloguer = Cataloguer(
@@ -186,15 +195,34 @@ def _receiving(
         journal,
         clock,
         lambda: committer.loaded,
-        lambda connection_id: receptions.get(connection_id, DEFAULT),
+        rules.look_up,
     )
     committer.stored = cataloguer.stored
     listener = MllpListener(settings.listen_host, settings.listen_port, receiver, clock, _limits(settings))
     listeners = Listeners(
-        lambda: connections.active("listener"), connections.material, make, stop_timeout_s=settings.stop_timeout_s
+        lambda: connections.active("listener"),
+        connections.material,
+        make,
+        stop_timeout_s=settings.stop_timeout_s,
+        rules=rules.shown,
     )
-    connections.changed.append(listeners.look)
-    return _Receiving(intake, store, committer, cataloguer, listener, listeners, journal, unmatched)
+    connections.changed += [rules.changed, listeners.look]
+    profiles.changed.append(rules.changed)
+    return _Receiving(intake, store, committer, cataloguer, listener, listeners, journal, unmatched, profiles, rules)
+
+
+def _checking(runtime: Runtime, connections: SqlConnectionStore, receiving: _Receiving) -> Checking:
+    profiles = receiving.profiles
+
+    async def encodings(connection_ids: Collection[str]) -> Mapping[str, str | None]:
+        return {key: found.encoding for key, found in (await receiving.rules.look_up(connection_ids)).items()}
+
+    return Checking(
+        profiles,
+        ConfigureProfile(profiles, runtime.clock),
+        TryProfile(profiles, receiving.store, connections.get),
+        encodings,
+    )
 
 
 def _sending(
@@ -208,6 +236,7 @@ def _sending(
         [receiving.listener],
         runtime.clock,
         runtime.ids,
+        profiles=receiving.profiles,
     )
     return Sending(
         connections,

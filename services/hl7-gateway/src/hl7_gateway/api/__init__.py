@@ -9,17 +9,27 @@ from fastapi import APIRouter
 
 from common.models.clock import Clock, Ids
 from common.runtime.idempotency import IdempotentRoute
-from hl7_gateway.api import connection_tests, connections, messages, outbound, unmatched_senders, validator
-from hl7_gateway.api.messages import Backlog, Integrations, message_json
+from hl7_gateway.api import (
+    connection_tests,
+    connections,
+    messages,
+    outbound,
+    profiles,
+    unmatched_senders,
+    validator,
+)
+from hl7_gateway.api.messages import Backlog, Encodings, Integrations, message_json
 from hl7_gateway.core.unmatched import UnmatchedSenders
-from hl7_gateway.ports import ConnectionBook, KeySource, Listener, MessageBook, OutboundBook
+from hl7_gateway.ports import ConnectionBook, KeySource, Listener, MessageBook, OutboundBook, ProfileBook
 from hl7_gateway.use_cases.configure_connection import ConfigureConnection
+from hl7_gateway.use_cases.configure_profile import ConfigureProfile
 from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
 from hl7_gateway.use_cases.run_listeners import Listeners
 from hl7_gateway.use_cases.search_outbound import PatientKeys
 from hl7_gateway.use_cases.try_connection import TryConnection
+from hl7_gateway.use_cases.try_profile import TryProfile
 
-__all__ = ["Sending", "message_json", "router"]
+__all__ = ["Checking", "Sending", "message_json", "router"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,16 @@ class Sending:
     test: TryConnection
 
 
+@dataclass(frozen=True, slots=True)
+class Checking:
+    """What the routes of profiles and of the validator need; `encodings` of connections, by id."""
+
+    profiles: ProfileBook
+    configure: ConfigureProfile
+    trial: TryProfile
+    encodings: Encodings
+
+
 def router(
     book: MessageBook,
     keys: KeySource,
@@ -41,20 +61,22 @@ def router(
     listeners: Sequence[Listener],
     backlog: Backlog,
     sending: Sending,
+    checking: Checking,
     configured: Listeners,
     unmatched: UnmatchedSenders,
     clock: Clock,
     ids: Ids,
 ) -> APIRouter:
     """The routes; paths begin after /hl7/v1."""
-    api = messages.router(book, keys, integrations, listeners, backlog)
+    api = messages.router(book, keys, integrations, listeners, backlog, checking.encodings)
     mine = APIRouter(route_class=IdempotentRoute, tags=["hl7: Connections"])
     connections.add_routes(mine, sending.connections, sending.configure, sending.book, configured)
     unmatched_senders.add_routes(mine, unmatched)
     outbound.add_routes(mine, sending.connections, sending.book, sending.enqueue, sending.patients)
     connection_tests.add_routes(mine, sending.connections, sending.test)
+    profiles.add_routes(mine, checking.profiles, checking.configure, checking.trial, backlog)
     api.include_router(mine)
     tools = APIRouter(tags=["hl7: Validator"])
-    validator.add_routes(tools, clock, ids)
+    validator.add_routes(tools, checking.profiles, sending.connections, clock, ids)
     api.include_router(tools)
     return api
