@@ -194,7 +194,9 @@ async def test_a_profile_is_suggested_from_what_a_sender_sends(
         _good(message, "s-3").replace(b"PV1|1|O", b"PV1|1|O~I~E"),
         _good(message, "s-4").replace(b"4711^^^EPIC^MR", b""),
         _good(message, "s-5").replace(b"PV1|", b"NK1|1\rPID|2||1^^^A^MR||X^Y\rPV1|"),
-        _good(message, "s-6").replace(b"|2.5.1|", b"|2.3|").replace(b"19700101|F", b"19700101|F" + b"|" * 11 + b"CANARY" * 20),
+        _good(message, "s-6")
+        .replace(b"|2.5.1|", b"|2.3|")
+        .replace(b"19700101|F", b"19700101|F" + b"|" * 11 + b"CANARY" * 20),
     ]
     await listening.send(*odd, _good(message, "s-7"))
     async with suite.client(Role.INTEGRATION_ADMIN) as admin:
