@@ -58,7 +58,7 @@ def add_routes(api: APIRouter, profiles: ProfileBook, connections: ConnectionBoo
         messages: framing, batch headers, counts.
         """
         file = file_in(request, await request.body())
-        bodies = _some(list(file.messages))
+        bodies = list(file.messages) if file.findings and not file.messages else _some(list(file.messages))
         chosen, encoding = await rules(caller, profile, connection_id)
         # Beside the event loop: a large batch takes seconds.
         items = await asyncio.to_thread(lambda: [inspected(body, chosen, encoding) for body in bodies])

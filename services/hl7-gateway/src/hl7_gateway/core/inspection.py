@@ -35,7 +35,8 @@ def inspected(body: bytes, profile: SiteProfile = STANDARD, encoding: str | None
         }
     header = read_header(message)
     told, dropped = told_by(message, profile)
-    told += [Told(finding, "", finding.severity) for finding in observed(message)]
+    known = {(one.finding.path, one.finding.code) for one in told}
+    told += [Told(one, "", one.severity) for one in observed(message) if (one.path, one.code) not in known]
     return {
         "valid": all(one.finding.severity != "error" for one in told),
         "error_code": None,
