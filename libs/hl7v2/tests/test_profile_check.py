@@ -17,7 +17,10 @@ WRONG: dict[str, Any] = {
     "tables": {1: {"also": ["D"]}, "9999": {"also": ["D"]}},
     "structures": {"ADT_A99": {"optional": ["PV1"]}, "ADT_A01": {"optional": ["PVX", "PV1"], "required": ["PV1"]}},
     "events": {"ADT^Z01": "ADT_A01", "ADT^Z02": "ADT_A99"},
-    "segments": {"PID": {1: {"type": "SI"}}, "ZPD": {1: {"typ": "SI"}, 0: {}, 2: {"type": "QQ"}}},
+    "segments": {
+        "PID": {1: {"type": "SI"}},
+        "ZPD": {1: {"typ": "SI"}, 0: {}, 2: {"type": "QQ"}, 3: {"type": "SI"}, 4: {"type": "CX"}},
+    },
 }
 
 

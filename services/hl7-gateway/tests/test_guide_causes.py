@@ -19,7 +19,7 @@ CAUSES: dict[str, tuple[Change, str, str, str]] = {  # what is done to a good me
     "message structure: no MSH": (lambda good: good[4:], "MSH", "100", "MSH"),
     "message structure: XML instead": (lambda _: b"<ADT_A01><MSH/></ADT_A01>", "MSH", "100", "ER7"),
     "message structure: JSON instead": (lambda _: b'{"MSH": 1}', "MSH", "100", "base64"),
-    "message structure: an unknown type": (lambda good: good.replace(b"ADT^A08", b"ADX^A08"), "MSH-9.1", "200", "MSH-9"),
+    "an unknown type": (lambda good: good.replace(b"ADT^A08", b"ADX^A08"), "MSH-9.1", "200", "MSH-9"),
     "a type the gateway does not take": (lambda good: good.replace(b"ADT^A08", b"BAR^P01"), "MSH-9.1", "200", "sender"),
     "segment order": (
         lambda good: good.replace(b"PV1|1|O\r", b"").replace(b"PID|", b"PV1|1|O\rPID|"), "PV1", "100", "order",

@@ -36,7 +36,7 @@ def _bad_date(message: Message, control_id: str) -> bytes:
     return _good(message, control_id).replace(b"19700101", b"19701341")
 
 
-async def _applied(listening: Listening, version: int) -> None:
+async def wait_until_applied(listening: Listening, version: int) -> None:
     async with asyncio.timeout(WAIT_S):
         while (await listening.live())["profile"]["version"] != version:  # noqa: ASYNC110 - another task applies it
             await asyncio.sleep(0.02)
@@ -124,7 +124,7 @@ async def test_a_listener_applies_a_changed_profile_without_closing(
     body = _bad_date(message, "b-2")
     await client.raw(b"\x0b" + body[:60])  # a frame in hand while the profile changes
     assert (await _change(suite, "desk", STRICTER)).status_code == 200
-    await _applied(listening, 2)
+    await wait_until_applied(listening, 2)
     await client.raw(body[60:] + b"\x1c\r")
     answer = await client.answer()
     assert b"MSA|AE|b-2" in answer

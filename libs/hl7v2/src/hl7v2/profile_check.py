@@ -11,9 +11,10 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from hl7v2.profile import ProfileError, compile_profile
-from hl7v2.standard import VERSIONS, standard
+from hl7v2.standard import PRIMITIVES, VERSIONS, standard
 
 _SECTIONS: Final = ("severity", "fields", "tables", "structures", "events", "segments")
+_SIMPLE: Final = frozenset({*PRIMITIVES, "varies"})
 _KEPT_MAX: Final = 4_096
 
 
@@ -67,7 +68,7 @@ def _field_of_a_segment(name: Any, number: Any, change: Mapping[Any, Any]) -> It
     for key, value in change.items():
         yield from _tried({"segments": {name: {number: {key: value}}}}, (*place, str(key)))
     kind = change.get("type")
-    if isinstance(kind, str) and kind != "varies" and not any(standard(one).type(kind) is not None for one in VERSIONS):
+    if isinstance(kind, str) and kind not in _SIMPLE and not any(standard(one).type(kind) for one in VERSIONS):
         yield ProfileMistake((*place, "type"), f"no version of HL7 v2 has a data type {kind[:20]!r}")
 
 

@@ -75,7 +75,8 @@ class _Receiving:
         try:
             await self.listener.start()
             self.journal.endpoint = f"mllp://{self.listener.host}:{self.listener.port}"
-            yield
+            async with background("hl7-gateway", self.rules.run):
+                yield
         finally:
             await asyncio.gather(self.listener.stop(stop_timeout_s), self.listeners.stop())
             self.committer.stop()
@@ -123,7 +124,6 @@ def build(runtime: Runtime) -> Module:
         async with (
             receiving.running(settings.stop_timeout_s, committing),
             background("hl7-gateway", forget, catalogue, forget_sent, destinations.run, receiving.listeners.run),
-            background("hl7-gateway", receiving.rules.run),
         ):
             try:
                 yield
@@ -144,7 +144,6 @@ def build(runtime: Runtime) -> Module:
             [receiving.listener],
             receiving.cataloguer,
             _sending(runtime, connections, outbound, receiving),
-            _checking(runtime, connections, receiving),
             receiving.listeners,
             receiving.unmatched,
             runtime.clock,
@@ -253,6 +252,7 @@ def _sending(
             runtime.clock,
             runtime.ids,
         ),
+        _checking(runtime, connections, receiving),
     )
 
 

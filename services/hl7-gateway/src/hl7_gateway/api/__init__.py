@@ -33,18 +33,6 @@ __all__ = ["Checking", "Sending", "message_json", "router"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
-    """What the routes of connections and of sending need."""
-
-    connections: ConnectionBook
-    configure: ConfigureConnection
-    book: OutboundBook
-    enqueue: EnqueueMessages
-    patients: PatientKeys
-    test: TryConnection
-
-
-@dataclass(frozen=True, slots=True)
 class Checking:
     """What the routes of profiles and of the validator need; `encodings` of connections, by id."""
 
@@ -54,6 +42,19 @@ class Checking:
     encodings: Encodings
 
 
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What the routes of connections and of sending need."""
+
+    connections: ConnectionBook
+    configure: ConfigureConnection
+    book: OutboundBook
+    enqueue: EnqueueMessages
+    patients: PatientKeys
+    test: TryConnection
+    checking: Checking
+
+
 def router(
     book: MessageBook,
     keys: KeySource,
@@ -61,19 +62,19 @@ def router(
     listeners: Sequence[Listener],
     backlog: Backlog,
     sending: Sending,
-    checking: Checking,
     configured: Listeners,
     unmatched: UnmatchedSenders,
     clock: Clock,
     ids: Ids,
 ) -> APIRouter:
     """The routes; paths begin after /hl7/v1."""
-    api = messages.router(book, keys, integrations, listeners, backlog, checking.encodings)
+    api = messages.router(book, keys, integrations, listeners, backlog, sending.checking.encodings)
     mine = APIRouter(route_class=IdempotentRoute, tags=["hl7: Connections"])
     connections.add_routes(mine, sending.connections, sending.configure, sending.book, configured)
     unmatched_senders.add_routes(mine, unmatched)
     outbound.add_routes(mine, sending.connections, sending.book, sending.enqueue, sending.patients)
     connection_tests.add_routes(mine, sending.connections, sending.test)
+    checking = sending.checking
     profiles.add_routes(mine, checking.profiles, checking.configure, checking.trial, backlog)
     api.include_router(mine)
     tools = APIRouter(tags=["hl7: Validator"])

@@ -74,7 +74,10 @@ def read_profile_text(text: str) -> ProfileText:
 
 def written(document: Mapping[str, Any]) -> str:
     """A document as YAML text, which `read_profile_text` reads as the same."""
-    return str(yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=100))
+    plain = dict(document)
+    text = str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100))
+    # Rare characters (U+0085) are written as they are and read as line ends: then everything is escaped.
+    return text if yaml.safe_load(text) == plain else str(yaml.safe_dump(plain, sort_keys=False, width=100))
 
 
 def _document(text: str, lines: dict[_Place, int], mistakes: list[TextMistake]) -> Any:

@@ -26,6 +26,8 @@ SAMPLES_MAX: Final = 20
 """Messages with a kind of error that a change is tried on; the result is checked with all of them."""
 _CHARACTERS: Final = re.compile(r"(\d+) characters")
 _REPETITIONS: Final = re.compile(r"(\d+) repetitions")
+_NOT_LOOSENED: Final = frozenset({"200", "201", "203"})
+"""Types, events and versions that nobody knows: whether such messages are wanted is for a person to say."""
 _FIELD: Final = re.compile(r"[A-Z][A-Z0-9]{2}-[1-9][0-9]{0,2}")
 
 
@@ -78,7 +80,7 @@ def suggested(messages: Sequence[hl7v2.Message], document: Mapping[str, Any]) ->
     """A profile made of `document`, which is in force, that takes the messages. Pure; takes a second per 1,000."""
     profile = hl7v2.compile_profile(document)
     errors = [_errors(message, profile) for message in messages]
-    seen = _kinds(messages, errors)
+    seen = _kinds(errors)
     now = copy.deepcopy(dict(document))
     changes = []
     for kind, what in list(seen.items())[:KINDS_MAX]:
@@ -90,7 +92,7 @@ def suggested(messages: Sequence[hl7v2.Message], document: Mapping[str, Any]) ->
             changes.append(Change(place, _at(now, place), kind, len(what.places)))
     compiled = hl7v2.compile_profile(now)
     after = [_errors(message, compiled) for message in messages]
-    left = _kinds(messages, after)
+    left = _kinds(after)
     return Suggestion(
         now,
         tuple(changes),
@@ -104,17 +106,17 @@ def _errors(message: hl7v2.Message, profile: hl7v2.Profile) -> list[hl7v2.Findin
     return [finding for finding in hl7v2.validate(message, profile) if finding.severity == "error"]
 
 
-def _structure_of(message: hl7v2.Message, finding: hl7v2.Finding) -> str:
+def _structure_of(finding: hl7v2.Finding) -> str:
     """The structure that a finding about segments names in its reference."""
     return finding.reference.rpartition(" structure ")[2] if " structure " in finding.reference else ""
 
 
-def _kinds(messages: Sequence[hl7v2.Message], errors: Sequence[Sequence[hl7v2.Finding]]) -> dict[Kind, _Seen]:
+def _kinds(errors: Sequence[Sequence[hl7v2.Finding]]) -> dict[Kind, _Seen]:
     seen = defaultdict[Kind, _Seen](_Seen)
-    for place, (message, found) in enumerate(zip(messages, errors, strict=True)):
+    for place, found in enumerate(errors):
         for finding in found:
             path = without_repetitions(finding.path)
-            one = seen[Kind(path, finding.code, _structure_of(message, finding))]
+            one = seen[Kind(path, finding.code, _structure_of(finding))]
             if not one.places or one.places[-1] != place:
                 one.places.append(place)
             for name, pattern in (("characters", _CHARACTERS), ("repetitions", _REPETITIONS)):
@@ -151,6 +153,8 @@ def _keys(message: hl7v2.Message, profile: hl7v2.Profile) -> Iterator[tuple[str,
 
 def _candidates(kind: Kind, seen: _Seen) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Changes that may help, the narrowest first. A list is added to what stands there."""
+    if kind.code in _NOT_LOOSENED:
+        return
     if kind.structure and len(kind.path) == 3:
         for key in ("optional", "repeating", "anywhere"):
             yield ("structures", kind.structure, key), [kind.path]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import weakref
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -18,7 +19,7 @@ from common.models.clock import Clock
 from common.models.errors import SuiteError
 from hl7_gateway.core.connection_configuration import Connection
 from hl7_gateway.core.reception import DEFAULT, Reception, reception_of
-from hl7_gateway.core.site_profile import STANDARD
+from hl7_gateway.core.site_profile import BUILT_IN, STANDARD, SiteProfile
 from hl7_gateway.ports import ProfileBook
 
 POLL_S: Final = 2.0
@@ -36,7 +37,8 @@ class Receiver(Protocol):
 @dataclass(slots=True)
 class _Running:
     connection: Connection
-    receiver: Receiver
+    receiver: weakref.ref[Receiver]
+    """A listener that was closed takes its receiver with it."""
     reception: Reception
 
 
@@ -66,7 +68,7 @@ class ReceptionRules:
 
     def runs(self, connection: Connection, receiver: Receiver, reception: Reception) -> None:
         """A listener was made; it replaces the one of its connection before."""
-        self._running[connection.id] = _Running(connection, receiver, reception)
+        self._running[connection.id] = _Running(connection, weakref.ref(receiver), reception)
 
     def shown(self, connection_id: str) -> dict[str, Any]:
         """The profile that a running listener applies."""
@@ -83,38 +85,46 @@ class ReceptionRules:
         now = self._clock.monotonic()
         if now >= self._known_until:
             self._known, self._known_until = {}, now + POLL_S
-        wanted = {one for one in connection_ids if one and one not in self._known}
+        known = self._known  # a change meanwhile begins another one
+        wanted = {one for one in connection_ids if one and one not in known}
         for connection in await self._connections_of(wanted) if wanted else ():
             try:
-                self._known[connection.id] = await self.of(connection)
+                known[connection.id] = await self.of(connection)
             except SuiteError as error:
                 if error.transient:
                     raise
                 _log.warning("profile not usable", extra={"connection_id": connection.id, "code": error.code})
-                self._known[connection.id] = reception_of(connection, STANDARD)
-        return {one: self._known.get(one, DEFAULT) for one in connection_ids}
+                known[connection.id] = reception_of(connection, STANDARD)
+        return {one: known.get(one, DEFAULT) for one in connection_ids}
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             self._look.clear()
-            for running in list(self._running.values()):
-                await self._refresh(running)
+            profiles: dict[tuple[str, str], SiteProfile | None] = {}
+            for connection_id, running in list(self._running.items()):
+                if running.receiver() is None:
+                    del self._running[connection_id]
+                else:
+                    await self._refresh(running, profiles)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._look.wait()
 
-    async def _refresh(self, running: _Running) -> None:
-        connection = running.connection
-        if connection.listening.validation.profile == STANDARD.name:
+    async def _refresh(self, running: _Running, profiles: dict[tuple[str, str], SiteProfile | None]) -> None:
+        """`profiles` are those that this round has read; None: it cannot be had."""
+        connection, name = running.connection, running.connection.listening.validation.profile
+        if name in BUILT_IN:
             return
-        try:
-            reception = await self.of(connection)
-        except SuiteError as error:
-            # What it applied it goes on applying: a listener is not stopped because a database is away.
-            _log.warning("profile not read", extra={"connection_id": connection.id, "code": error.code})
-            return
-        if reception.profile.ref != running.reception.profile.ref:
-            running.receiver.apply(reception)
-            running.reception = reception
-            _log.info("profile applied", extra={"connection_id": connection.id, "version": reception.profile.version})
+        if (connection.tenant, name) not in profiles:
+            try:
+                profiles[connection.tenant, name] = (await self.of(connection)).profile
+            except SuiteError as error:
+                # What it applied it goes on applying: a listener is not stopped because a database is away.
+                _log.warning("profile not read", extra={"connection_id": connection.id, "code": error.code})
+                profiles[connection.tenant, name] = None
+        profile, receiver = profiles[connection.tenant, name], running.receiver()
+        if profile is not None and receiver is not None and profile.ref != running.reception.profile.ref:
+            running.reception = reception_of(connection, profile)
+            receiver.apply(running.reception)
+            _log.info("profile applied", extra={"connection_id": connection.id, "version": profile.version})
