@@ -174,9 +174,9 @@ class MemoryMessages:
             raise self.failure
         return {one: self.bodies[one] for one in ids if one in self.bodies}
 
-    def parse(self, body: bytes) -> Message:
+    def parse(self, message: RawMessage) -> Message:
         try:
-            return parse(body)
+            return parse(message.body, message.encoding)
         except ValueError as error:
             raise SuiteError("hl7.unparsable") from error
 

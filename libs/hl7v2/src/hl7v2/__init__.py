@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from hl7v2.message import Field, FieldState, Message, Segment
-from hl7v2.parser import ParseError, parse
+from hl7v2.parser import ParseError, parse, parse_assuming
 
 if TYPE_CHECKING:
     from hl7v2 import mllp
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hl7v2.deidentification import deidentify
     from hl7v2.json_form import JsonFormError, from_json
     from hl7v2.profile import Profile, ProfileError, compile_profile
+    from hl7v2.profile_check import profile_mistakes
     from hl7v2.validator import validate
 
 __all__ = [
@@ -45,6 +46,8 @@ __all__ = [
     "from_json",
     "mllp",
     "parse",
+    "parse_assuming",
+    "profile_mistakes",
     "reject_unparsable",
     "split_batch",
     "validate",
@@ -63,6 +66,7 @@ _IMPORTED_ON_USE: Final = {
     "deidentify": "hl7v2.deidentification",
     "from_json": "hl7v2.json_form",
     "mllp": "hl7v2.mllp",
+    "profile_mistakes": "hl7v2.profile_check",
     "reject_unparsable": "hl7v2.acknowledgment",
     "split_batch": "hl7v2.batch",
     "validate": "hl7v2.validator",

@@ -101,9 +101,19 @@ class Body:
         return raw.decode("utf-8" if self.is_ascii or self.declared.codec == "utf-8" else self.settled.inner)
 
 
-def body_of(data: bytes, encoding: Encoding, header: Sequence[bytes] | None = None) -> Body:
-    """The body of a message that begins with the bytes `MSH`. `header`: that segment, split at all separators."""
+def body_of(
+    data: bytes,
+    encoding: Encoding,
+    header: Sequence[bytes] | None = None,
+    assumed: charset.Declared = charset.NOTHING,
+) -> Body:
+    """The body of a message that begins with the bytes `MSH`. `header`: that segment, split at all separators.
+
+    `assumed` is what counts as declared where MSH-18 says nothing.
+    """
     declared = _declared(_header(data, encoding) if header is None else header, encoding)
+    if not declared.anything:
+        declared = assumed
     is_ascii = data.isascii()
     if declared.is_transparent or (is_ascii and _ESCAPE not in data):
         return Body(data, is_ascii, encoding, declared)

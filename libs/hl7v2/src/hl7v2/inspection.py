@@ -140,6 +140,8 @@ class Inspection:
                 rule = "space"
             elif only_too_precise(leaf.type, text):
                 rule = "precision"
+            elif leaf.type == "DTM" and self._types.standard.version < "2.5" and not text[:1].isdigit():
+                rule = "time-text"
             yield Problem(rule, path, EXPECTED[leaf.type], invalid_class(leaf.type, text), reference)
         elif leaf.type in CODED and text != text.strip():
             yield Problem("space", path, f"{leaf.name} without spaces around it", value_class(text), reference)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from hl7v2.body import marked_body
+from hl7v2 import charset
+from hl7v2.body import body_of, marked_body
 from hl7v2.encoding import USUAL, Encoding, ParseError, delimiters_of, encoding_of
 from hl7v2.message import Message, message_of
 
-__all__ = ["Encoding", "ParseError", "delimiters_of", "parse", "parse_header"]
+__all__ = ["Encoding", "ParseError", "delimiters_of", "parse", "parse_assuming", "parse_header"]
 
 _USUAL_START: Final = b"MSH|^~\\&|"
 _HEADER_FIELDS: Final = 10
@@ -45,6 +46,25 @@ def parse(data: bytes, line_feeds: bool = True, missing_final_cr: bool = True, b
     if not (line_feeds and missing_final_cr):
         _refuse(message, line_feeds, missing_final_cr)
     return message
+
+
+def parse_assuming(data: bytes, encoding: str | None) -> Message:
+    """As `parse`; `encoding`, a value of MSH-18, is what the message is in where its own MSH-18 says nothing.
+
+    What MSH-18 or the bytes themselves say (a byte order mark, UTF-16) comes first. Bytes that are not what was assumed
+    are read as if MSH-18 had said so: `charset-contradicted`. Raises ParseError as `parse`, ValueError for a value of
+    `encoding` that is unknown.
+    """
+    if encoding is None:
+        return parse(data)
+    assumed = charset.declared(encoding.encode("ascii", "replace"), b"")
+    if assumed.codec is None:
+        raise ValueError(f"not a value of MSH-18: {encoding[:40]!r}")
+    marked = marked_body(data, True)
+    if marked is not None:
+        return message_of(data, marked[1], marked[0])
+    written = encoding_of(data)
+    return message_of(data, written, body_of(data, written, assumed=assumed))
 
 
 def parse_header(data: bytes) -> Message:

@@ -41,7 +41,17 @@ _T = TypeVar("_T")
 
 
 class ProfileError(ValueError):
-    """A profile that says something that can not be meant; the text names the place and what is expected."""
+    """A profile that says something that can not be meant; the text is the place, a colon, and what is expected."""
+
+    @property
+    def place(self) -> str:
+        """Where it stands: keys with points between them."""
+        return str(self).partition(": ")[0]
+
+    @property
+    def detail(self) -> str:
+        """What is wrong there."""
+        return str(self).partition(": ")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,20 +27,21 @@ from hl7_gateway.adapters.outbound_journal import ExchangeDeliveryJournal
 from hl7_gateway.adapters.outbound_store import SqlOutboundStore
 from hl7_gateway.adapters.port_probe import SocketPortProbe
 from hl7_gateway.adapters.postgres_intake import PostgresIntake
+from hl7_gateway.adapters.profile_store import SqlProfileStore
 from hl7_gateway.adapters.replay_store import SqlReplayStore
 from hl7_gateway.adapters.sqlite_intake import SqliteIntake
 from hl7_gateway.adapters.tables import Base
 from hl7_gateway.adapters.tls_material import PemInspector
-from hl7_gateway.api import Again, Sending, router
+from hl7_gateway.api import Again, Checking, Sending, router
 from hl7_gateway.core.connection import Limits
 from hl7_gateway.core.connection_configuration import Connection, TlsMaterial
 from hl7_gateway.core.message import StoredMessage
-from hl7_gateway.core.reception import DEFAULT, Reception, reception_of
 from hl7_gateway.core.unmatched import UnmatchedSenders
 from hl7_gateway.settings import Hl7GatewaySettings
 from hl7_gateway.use_cases.catalogue_messages import Cataloguer
 from hl7_gateway.use_cases.commit_messages import Committer
 from hl7_gateway.use_cases.configure_connection import ConfigureConnection
+from hl7_gateway.use_cases.configure_profile import ConfigureProfile
 from hl7_gateway.use_cases.deliver_messages import Destination
 from hl7_gateway.use_cases.edit_messages import EditMessages
 from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
@@ -48,12 +49,14 @@ from hl7_gateway.use_cases.forget_messages import Retention, forget_messages
 from hl7_gateway.use_cases.forget_seen import forget_seen
 from hl7_gateway.use_cases.forget_settled import forget_settled
 from hl7_gateway.use_cases.receive_message import ReceiveMessage
+from hl7_gateway.use_cases.reception_rules import ReceptionRules
 from hl7_gateway.use_cases.replay_messages import ReplayMessages
 from hl7_gateway.use_cases.run_destinations import Destinations
 from hl7_gateway.use_cases.run_listeners import Listeners
 from hl7_gateway.use_cases.run_replays import Replays
 from hl7_gateway.use_cases.search_messages import PatientKeys
 from hl7_gateway.use_cases.try_connection import TryConnection
+from hl7_gateway.use_cases.try_profile import TryProfile
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ class _Receiving:
     listeners: Listeners
     journal: TelemetryJournal
     unmatched: UnmatchedSenders
-    reception_of: Callable[[str], Reception]
+    profiles: SqlProfileStore
+    rules: ReceptionRules
 
     @asynccontextmanager
     async def running(self, stop_timeout_s: float, committing: list[asyncio.Task[None]]) -> AsyncIterator[None]:
@@ -78,7 +82,8 @@ class _Receiving:
         try:
             await self.listener.start()
             self.journal.endpoint = f"mllp://{self.listener.host}:{self.listener.port}"
-            yield
+            async with background("hl7-gateway", self.rules.run):
+                yield
         finally:
             await asyncio.gather(self.listener.stop(stop_timeout_s), self.listeners.stop())
             self.committer.stop()
@@ -181,17 +186,16 @@ def _receiving(
         runtime.telemetry, runtime.exchanges, f"mllp://{settings.listen_host}:{settings.listen_port}"
     )
     senders, unmatched = DirectorySenders(runtime.directory), UnmatchedSenders()
-    receptions = {DEFAULT.connection_id: DEFAULT}
+    profiles = SqlProfileStore(database, clock)
+    rules = ReceptionRules(profiles, connections.known, clock)
     receiver = ReceiveMessage(senders, committer, journal, clock, ids, unmatched=unmatched)
 
     async def make(connection: Connection, material: TlsMaterial) -> MllpListener:
-        reception = receptions[connection.id] = reception_of(connection)
+        reception = await rules.of(connection)
         own = ConnectionSenders(runtime.directory, connection)
         receives = ReceiveMessage(own, committer, journal, clock, ids, reception=reception, unmatched=unmatched)
+        rules.runs(connection, receives, reception)
         return configured_listener(connection, material, receives, clock, _limits(settings))
-
-    def reception_for(connection_id: str) -> Reception:
-        return receptions.get(connection_id, DEFAULT)
 
     cataloguer = Cataloguer(
         intake,
@@ -201,15 +205,34 @@ def _receiving(
         journal,
         clock,
         lambda: committer.loaded,
-        reception_for,
+        rules.look_up,
     )
     committer.stored = cataloguer.stored
     listener = MllpListener(settings.listen_host, settings.listen_port, receiver, clock, _limits(settings))
     listeners = Listeners(
-        lambda: connections.active("listener"), connections.material, make, stop_timeout_s=settings.stop_timeout_s
+        lambda: connections.active("listener"),
+        connections.material,
+        make,
+        stop_timeout_s=settings.stop_timeout_s,
+        rules=rules.shown,
     )
-    connections.changed.append(listeners.look)
-    return _Receiving(intake, store, committer, cataloguer, listener, listeners, journal, unmatched, reception_for)
+    connections.changed += [rules.changed, listeners.look]
+    profiles.changed.append(rules.changed)
+    return _Receiving(intake, store, committer, cataloguer, listener, listeners, journal, unmatched, profiles, rules)
+
+
+def _checking(runtime: Runtime, connections: SqlConnectionStore, receiving: _Receiving) -> Checking:
+    profiles = receiving.profiles
+
+    async def encodings(connection_ids: Collection[str]) -> Mapping[str, str | None]:
+        return {key: found.encoding for key, found in (await receiving.rules.look_up(connection_ids)).items()}
+
+    return Checking(
+        profiles,
+        ConfigureProfile(profiles, runtime.clock),
+        TryProfile(profiles, receiving.store, connections.get),
+        encodings,
+    )
 
 
 def _sending(
@@ -223,6 +246,7 @@ def _sending(
         [receiving.listener],
         runtime.clock,
         runtime.ids,
+        profiles=receiving.profiles,
     )
     return Sending(
         connections,
@@ -239,6 +263,7 @@ def _sending(
             runtime.clock,
             runtime.ids,
         ),
+        _checking(runtime, connections, receiving),
     )
 
 
@@ -254,9 +279,11 @@ def _again(
     """What shows, edits and sends stored messages again, and what works the replays."""
     clock, ids, source = runtime.clock, runtime.ids, runtime.source("hl7-gateway")
 
-    def order_key(message: StoredMessage) -> str:
-        reception = receiving.reception_of(message.connection_id)
-        return reception.order_key(message.patient_key, message.integration_id, message.id)
+    async def order_keys(messages: Collection[StoredMessage]) -> Mapping[str, str]:
+        rules = await receiving.rules.look_up({message.connection_id for message in messages})
+        return {
+            one.id: rules[one.connection_id].order_key(one.patient_key, one.integration_id, one.id) for one in messages
+        }
 
     book = SqlReplayStore(database, leases, receiving.store, outbound, clock, ids, source)
     replays = Replays(
@@ -265,19 +292,19 @@ def _again(
         outbound,
         sending.enqueue,
         runtime.keyring,
-        order_key,
+        order_keys,
         lambda name: leases.hold(name, ttl_s=settings.send_lease_s),
         clock,
     )
     edits = SqlEditStore(database, outbound)
-    replay = ReplayMessages(book, receiving.store, sending.connections, outbound, order_key, replays.wake, clock, ids)
+    replay = ReplayMessages(book, receiving.store, sending.connections, outbound, order_keys, replays.wake, clock, ids)
     edit = EditMessages(
         edits,
         receiving.store,
         sending.connections,
         sending.enqueue,
         receiving.committer,
-        receiving.reception_of,
+        receiving.rules.look_up,
         runtime.directory.get,
         clock,
         ids,

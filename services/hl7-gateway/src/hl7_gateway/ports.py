@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -19,6 +19,7 @@ from hl7_gateway.core.outbound_message import Attempt, NewOutbound, Outbound
 from hl7_gateway.core.outbound_window import Candidate, Read
 from hl7_gateway.core.replay import Counted, PageMessage, Replay, Sorted, Step
 from hl7_gateway.core.senders import InboundChannel, SenderTable
+from hl7_gateway.core.site_profile import SiteProfile
 
 
 class Keys(Protocol):
@@ -255,6 +256,43 @@ class ConnectionBook(Protocol):
         self, tenant: str, connection_id: str, cursor: str | None, limit: int
     ) -> Page[ConnectionVersion]:
         """Newest first. Raises SuiteError `connection.not-found` or `request.bad-cursor`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileVersion:
+    """What a profile was from `changed_at` on."""
+
+    version: int
+    text: str
+    document: Mapping[str, Any]
+    author: str
+    reason: str
+    changed_at: datetime
+
+
+class ProfileBook(Protocol):
+    """Site profiles; every change is one transaction with its version and its audit entry."""
+
+    async def add(self, caller: Caller, profile: SiteProfile) -> SiteProfile:
+        """As it was stored: the versions of one that was removed go on. Raises SuiteError `profile.name-taken`."""
+
+    async def find(self, tenant: str, name: str) -> SiteProfile:
+        """A stored or a built-in one. Raises SuiteError `profile.not-found`."""
+
+    async def list(self, tenant: str, cursor: str | None, limit: int) -> Page[SiteProfile]:
+        """By name, built-in ones, too. Raises SuiteError `request.bad-cursor`."""
+
+    async def save(self, caller: Caller, before: SiteProfile, after: SiteProfile) -> None:
+        """Raises SuiteError `request.version-changed` when somebody was quicker."""
+
+    async def remove(self, caller: Caller, profile: SiteProfile, reason: str) -> None:
+        """Raises SuiteError `request.version-changed`, or `profile.in-use` naming the connections."""
+
+    async def used_by(self, tenant: str, name: str) -> Sequence[tuple[str, str]]:
+        """Ids and names of the listeners that name it."""
+
+    async def versions(self, tenant: str, name: str, cursor: str | None, limit: int) -> Page[ProfileVersion]:
+        """Newest first. Raises SuiteError `profile.not-found` or `request.bad-cursor`."""
 
 
 class TlsInspector(Protocol):
@@ -504,3 +542,7 @@ class EditBook(Protocol):
 
     async def of(self, tenant: str, message_id: str) -> tuple[EditRecord | None, Sequence[EditRecord]]:
         """The edit that made this message, and the edits it was the source of, the oldest first."""
+
+
+OrderKeys = Callable[[Collection[StoredMessage]], Awaitable[Mapping[str, str]]]
+"""The partition keys of messages, by id: what their connection's rule makes of them."""

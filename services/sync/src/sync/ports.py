@@ -68,6 +68,8 @@ class RawMessage:
     trigger_event: str
     received_at: datetime
     body: bytes
+    encoding: str | None = None
+    """What it is in where its MSH-18 says nothing, a value of MSH-18; None: nobody says."""
 
 
 class Messages(Protocol):
@@ -76,7 +78,7 @@ class Messages(Protocol):
     async def read(self, tenant: str, ids: Sequence[str]) -> Mapping[str, RawMessage]:
         """Bodies by id; what no longer exists is missing. Raises SuiteError `service.unavailable`."""
 
-    def parse(self, body: bytes) -> Message:
+    def parse(self, message: RawMessage) -> Message:
         """Raises SuiteError `hl7.unparsable`."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from common.models.paging import Page, decode_cursor, encode_cursor
 from common.runtime import audit
 from common.runtime.authentication import Caller
 from common.runtime.database import Database
+from hl7_gateway.adapters.profile_store import check_profile_is_there
 from hl7_gateway.adapters.tables import (
     LISTENS,
     NOT_REMOVED,
@@ -71,6 +72,12 @@ class SqlConnectionStore:
         )
         async with self._database.read() as session:
             return [_connection(row) for row in await session.execute(statement.order_by(CONNECTION.c.id))]
+
+    async def known(self, connection_ids: Collection[str]) -> Sequence[Connection]:
+        """Connections by id, of every tenant, removed ones, too."""
+        async with self._database.read() as session:
+            rows = await session.execute(select(CONNECTION).where(CONNECTION.c.id.in_(connection_ids)))
+            return [_connection(row) for row in rows]
 
     async def save(
         self, caller: Caller, before: Connection, after: Connection, material: TlsMaterial | None, action: str
@@ -143,6 +150,7 @@ class SqlConnectionStore:
         configuration = connection.configuration
         if configuration.direction != "listener":
             return
+        await check_profile_is_there(session, connection.tenant, connection.listening.validation.profile)
         same_port = select(CONNECTION.c.id, CONNECTION.c.tenant, CONNECTION.c.name, CONNECTION.c.host).where(
             text(LISTENS), CONNECTION.c.port == configuration.port, CONNECTION.c.id != connection.id
         )

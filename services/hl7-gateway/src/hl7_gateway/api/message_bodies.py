@@ -12,6 +12,7 @@ from fastapi import Request
 from common.models.errors import FieldError, SuiteError
 from hl7_gateway.core.batch import messages_of
 from hl7_gateway.use_cases.enqueue_messages import MESSAGES_MAX
+from hl7v2.message_file import MessageFile, read_message_file
 
 _JSON: Final = "application/json"
 _RAW: Final = ("x-application/hl7-v2+er7", "application/hl7-v2", "text/plain", "application/octet-stream")
@@ -41,6 +42,13 @@ BODY: Final[dict[str, Any]] = {
         },
     }
 }
+
+
+def file_in(request: Request, data: bytes) -> MessageFile:
+    """As `messages_in`, with what is wrong around the messages; captured MLLP frames are taken, too."""
+    messages = messages_in(request, data)
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    return MessageFile(tuple(messages), ()) if kind == _JSON else read_message_file(data)
 
 
 def messages_in(request: Request, data: bytes) -> list[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Depends
@@ -90,6 +90,10 @@ class ReadMessages(BaseModel):
     ids: MessageIds
 
 
+Encodings = Callable[[Collection[str]], Awaitable[Mapping[str, str | None]]]
+"""What the messages of connections are in where MSH-18 does not say, by connection."""
+
+
 class Backlog(Protocol):
     """Stored messages that are not catalogued yet."""
 
@@ -97,11 +101,17 @@ class Backlog(Protocol):
         """Wait until those of before the call are, so long at most."""
 
 
-def router(book: MessageBook, patients: PatientKeys, listeners: Sequence[Listener], backlog: Backlog) -> APIRouter:
+def router(
+    book: MessageBook,
+    patients: PatientKeys,
+    listeners: Sequence[Listener],
+    backlog: Backlog,
+    encodings: Encodings,
+) -> APIRouter:
     """The routes; paths begin after /hl7/v1."""
     api = APIRouter(tags=["hl7"])
     _messages(api, book, patients, backlog)
-    _bodies(api, book)
+    _bodies(api, book, encodings)
 
     @api.get("/listeners", summary="HL7 listeners (HL7 > Connections)")
     async def list_listeners(_: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
@@ -126,19 +136,23 @@ def _messages(api: APIRouter, book: MessageBook, patients: PatientKeys, backlog:
         return message_json(await book.get(caller.tenant, check_id(message_id, "msg")))
 
 
-def _bodies(api: APIRouter, book: MessageBook) -> None:
+def _bodies(api: APIRouter, book: MessageBook, encodings: Encodings) -> None:
     @api.post("/messages/{message_id}:read-body", summary="Read the contents of an HL7 message")
     async def read_body(
         message_id: str, why: ReadBody, caller: Annotated[Caller, Depends(caller_of)]
     ) -> dict[str, Any]:
-        """The message as it was received (base64); who read it and why is kept in the audit log."""
+        """The message as it was received (base64); who read it and why is kept in the audit log. `encoding` is what
+        its connection says it is in where MSH-18 says nothing."""
         message, body = await book.read_body(caller, check_id(message_id, "msg"), why.reason)
-        return {**message_json(message), "body": base64.b64encode(body).decode()}
+        encoding = (await encodings([message.connection_id]))[message.connection_id]
+        return {**message_json(message), "encoding": encoding, "body": base64.b64encode(body).decode()}
 
     @api.post("/messages:read", summary="Read the contents of HL7 messages (services)")
     async def read_bodies(body: ReadMessages, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
-        """The messages that exist, in the order asked for; bodies in base64."""
+        """The messages that exist, in the order asked for; bodies in base64. `encoding` is what a message's connection
+        says it is in where MSH-18 says nothing."""
         found = await book.read_bodies(caller, [check_id(message_id, "msg") for message_id in body.ids])
+        known = await encodings({message.connection_id for message, _ in found})
         return {
             "items": [
                 {
@@ -148,6 +162,7 @@ def _bodies(api: APIRouter, book: MessageBook) -> None:
                     "message_type": message.message_type,
                     "trigger_event": message.trigger_event,
                     "received_at": instant_text(message.received_at),
+                    "encoding": known[message.connection_id],
                     "body": base64.b64encode(contents).decode(),
                 }
                 for message, contents in found

@@ -266,7 +266,8 @@ def _tls(document: ConnectionDocument, material: TlsMaterial) -> Iterator[FieldE
 def _listening(document: ConnectionDocument, listening: Listening, profiles: frozenset[str]) -> Iterator[FieldError]:
     if listening.validation.profile not in profiles:
         known = ", ".join(sorted(profiles))
-        yield FieldError("/listening/validation/profile", "unknown", f"There are these profiles: {known}.")
+        detail = f"Store it first (POST /hl7/v1/profiles), or use a built-in one: {known}."
+        yield FieldError("/listening/validation/profile", "unknown", detail)
     for index, peer in enumerate(listening.allowed_peers):
         place = f"/listening/allowed_peers/{index}"
         if peer.network is not None and not _is_network(peer.network):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+import hl7v2
 from common.models.identifier_systems import IdentifierSystem
 from common.models.integration import Integration
 from hl7_gateway.core.allowed_peers import Admission
 from hl7_gateway.core.connection_configuration import Connection
 from hl7_gateway.core.message import Header
 from hl7_gateway.core.senders import InboundChannel, SenderTable
+from hl7_gateway.core.site_profile import STANDARD, SiteProfile
 
 EVERYBODY: Final = Admission()
 ACCEPT_ALWAYS: Final = "AL"
@@ -34,6 +36,11 @@ class Reception:
     acknowledgment_mode: Literal["original", "enhanced", "auto"] = "auto"
     ordering_key: Literal["patient", "connection", "none"] = "patient"
     encoding: str | None = None
+    profile: SiteProfile = STANDARD
+
+    def parse(self, body: bytes) -> hl7v2.Message:
+        """The message, in the listener's encoding where its MSH-18 says nothing. Raises hl7v2.ParseError."""
+        return hl7v2.parse(body) if self.encoding is None else hl7v2.parse_assuming(body, self.encoding)
 
     def header(self, header: Header) -> Header:
         """The header as the acknowledgement mode wants it read (HL7 v2.5.1 §2.9: original, enhanced)."""
@@ -57,8 +64,8 @@ class Reception:
 DEFAULT: Final = Reception()
 
 
-def reception_of(connection: Connection) -> Reception:
-    """The rules of a configured listener."""
+def reception_of(connection: Connection, profile: SiteProfile = STANDARD) -> Reception:
+    """The rules of a configured listener; `profile` is the one that it names."""
     document, listening = connection.configuration, connection.listening
     return Reception(
         connection_id=connection.id,
@@ -67,6 +74,7 @@ def reception_of(connection: Connection) -> Reception:
         acknowledgment_mode=document.acknowledgment_mode,
         ordering_key=document.ordering_key,
         encoding=document.encoding,
+        profile=profile,
     )
 
 

@@ -50,6 +50,8 @@ REJECTIONS: Final[dict[str, Rejection]] = {
         # What the message says is at fault, and the ERR segments name it: an application error (HL7 v2.5.1 §2.9.2.2).
         Rejection("hl7.invalid", Outcome.FAILED, "207"),
         Rejection("hl7.peer-not-allowed", Outcome.REJECTED, TABLE_VALUE_NOT_FOUND, "MSH-3"),
+        Rejection("hl7.batch-incomplete", Outcome.FAILED, APPLICATION_INTERNAL_ERROR),
+        Rejection("hl7.batch-too-large", Outcome.REJECTED, APPLICATION_INTERNAL_ERROR),
         Rejection("hl7.store-failed", Outcome.FAILED, APPLICATION_INTERNAL_ERROR),
         Rejection("service.not-ready", Outcome.FAILED, APPLICATION_INTERNAL_ERROR),
         Rejection("keys.unavailable", Outcome.FAILED, APPLICATION_INTERNAL_ERROR),
@@ -57,6 +59,7 @@ REJECTIONS: Final[dict[str, Rejection]] = {
 }
 STORE_FAILED: Final = REJECTIONS["hl7.store-failed"]
 NOT_READY: Final = REJECTIONS["service.not-ready"]
+BATCH_INCOMPLETE: Final = REJECTIONS["hl7.batch-incomplete"]
 INVALID: Final = REJECTIONS["hl7.invalid"]
 PEER_NOT_ALLOWED: Final = REJECTIONS["hl7.peer-not-allowed"]
 KEYS_UNAVAILABLE: Final = REJECTIONS["keys.unavailable"]

@@ -140,7 +140,7 @@ def _template(
         return None
     fields[_CONTROL_ID] = _CONTROL_MARK
     try:
-        sample = hl7v2.parse(separator.join(fields) + b"\r")
+        sample = reception.parse(separator.join(fields) + b"\r")
     except hl7v2.ParseError:
         return None
     given = answer(

@@ -13,11 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-import hl7v2
 from common.models.clock import Clock
 from common.models.errors import SuiteError
 from hl7_gateway.core.acknowledgment import APPLICATION_CODES, Outcome
@@ -31,6 +30,7 @@ from hl7_gateway.core.message import (
     read_header,
 )
 from hl7_gateway.core.message_keys import numbers_of
+from hl7_gateway.core.profile_comparison import told_by, told_json
 from hl7_gateway.core.reception import DEFAULT, Reception
 from hl7_gateway.core.rejection import REJECTIONS
 from hl7_gateway.core.senders import InboundChannel
@@ -59,6 +59,9 @@ LATE_S: Final = 600.0
 FINDINGS_MAX: Final = 100
 NOT_CATALOGUED: Final = "hl7.not-catalogued"
 
+Rules = Callable[[Collection[str]], Awaitable[Mapping[str, Reception]]]
+"""The rules of connections, by id."""
+
 _NOTHING_SAID: Final = Header("", "", "", "", "", "", "", "", "")
 _log = logging.getLogger("hl7_gateway.catalogue")
 
@@ -84,7 +87,7 @@ class Cataloguer:
         journal: Journal,
         clock: Clock,
         loaded: Callable[[], bool],
-        reception_of: Callable[[str], Reception] = lambda _: DEFAULT,
+        rules: Rules | None = None,
     ) -> None:
         self._intake = intake
         self._catalogue = catalogue
@@ -93,7 +96,7 @@ class Cataloguer:
         self._journal = journal
         self._clock = clock
         self._loaded = loaded
-        self._reception_of = reception_of
+        self._rules = rules or _default_rules
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._running = False
@@ -161,11 +164,12 @@ class Cataloguer:
 
     async def _take(self, waiting: Sequence[WaitingMessage]) -> None:
         keys = await self._keys_of(waiting)
+        receptions = await self._rules({message.connection_id for message in waiting})
         read = []
         for place, message in enumerate(waiting):
             opened = keys[message.tenant]
             if opened is not None:
-                read.append(self._read(message, opened))
+                read.append(self._read(message, opened, receptions[message.connection_id]))
             if place % TURN_MESSAGES == 0:
                 await asyncio.sleep(0)  # an arriving message waits for a few of these, not for all
         if read:
@@ -176,11 +180,11 @@ class Cataloguer:
             if one.exchange is not None:
                 self._journal.end(one.trace, one.exchange)
 
-    def _read(self, waiting: WaitingMessage, keys: Keys) -> _Read:
+    def _read(self, waiting: WaitingMessage, keys: Keys, reception: Reception) -> _Read:
         """One message; whatever it does to our code, it stays findable by its time and sender."""
         try:
             body = keys.open(waiting.sealed_body, record=waiting.id, field="body")
-            message = hl7v2.parse(body)
+            message = reception.parse(body)
             header = read_header(message)
             systems = self._senders.table().systems.get(waiting.integration_id, ())
             patient = patient_name(message, systems)
@@ -188,8 +192,9 @@ class Cataloguer:
             findings: list[Any] = [*message.tolerated]
             if not header.control_id:
                 findings.append(FIELD_MISSING)
-            if self._reception_of(waiting.connection_id).validate != "off":
-                findings += [asdict(finding) for finding in hl7v2.validate(message)[:FINDINGS_MAX]]
+            if reception.validate != "off":
+                told, _ = told_by(message, reception.profile)
+                findings += [told_json(one, reception.profile) for one in told[:FINDINGS_MAX]]
         except Exception as error:  # noqa: BLE001 - the others are not to wait for ever because of this one
             extra = {"error_type": type(error).__name__, "message_id": waiting.id, "code": NOT_CATALOGUED}
             _log.error("message not catalogued", extra=extra)
@@ -201,7 +206,6 @@ class Cataloguer:
         if waiting.rejection:
             findings.append(waiting.rejection)
         patient_key = keys.pseudonym("patient", patient) if patient else None
-        reception = self._reception_of(waiting.connection_id)
         new = NewMessage(
             id=waiting.id,
             sequence=waiting.sequence,
@@ -248,3 +252,7 @@ class Cataloguer:
         until = now + max(REST_MIN_S, (now - began) * (1 - share) / share)
         while self._loaded() and self._clock.monotonic() < until:  # noqa: ASYNC110 - the end of a load is no event
             await asyncio.sleep(LOOK_S)
+
+
+async def _default_rules(connection_ids: Collection[str]) -> Mapping[str, Reception]:
+    return dict.fromkeys(connection_ids, DEFAULT)

@@ -79,6 +79,8 @@ class Arrival:
     settled: Settled
     write: Callable[[bytes], None]
     taken: TakenMessage | None = None
+    group: object | None = None
+    """The batch it came in: its messages are stored in one transaction or not at all."""
 
     def prepare(self, keys: Keys) -> None:
         """Make what is stored, so that the transaction itself is short."""
@@ -180,6 +182,13 @@ class Committer:
         self._queue.arrivals.append(arrival)
         self._wake.set()
 
+    def put_together(self, arrivals: Sequence[Arrival]) -> None:
+        """Queue messages that are stored together or not at all; at most as many as one transaction stores."""
+        group = object()
+        for arrival in arrivals:
+            arrival.group = group
+            self.put(arrival)
+
     async def run(self) -> None:
         """Commit until stopped; ends once nothing waits."""
         while True:
@@ -205,7 +214,8 @@ class Committer:
             batch = list(arrivals)
             arrivals.clear()
             return batch
-        return [arrivals.popleft() for _ in range(self._batch_messages_max)]
+        batch = [arrivals.popleft() for _ in range(self._batch_messages_max)]
+        return _without_a_cut_group(batch, arrivals)
 
     async def _commit(self, batch: list[Arrival]) -> None:
         unprepared = await self._prepare(batch)
@@ -242,7 +252,7 @@ class Committer:
                 continue
             if not self._try_to_prepare(arrival, held.keys):
                 failed[arrival.id] = NOT_STORED
-        return failed
+        return {**_of_their_groups(batch, failed), **failed} if failed else failed
 
     def _try_to_prepare(self, arrival: Arrival, keys: Keys) -> bool:
         """A message that trips our own code must not take the committer, and so everybody else's, with it."""
@@ -286,12 +296,12 @@ class Committer:
             return {message_id: Verdict(repeated=receipt) for message_id, receipt in saving.result().items()}
         if not isinstance(error, Exception):
             raise error
-        if isinstance(error, SuiteError) or len(batch) == 1:
+        half = _half(batch)
+        if isinstance(error, SuiteError) or not half:
             code = error.code if isinstance(error, SuiteError) else "internal.error"
             extra = {"code": code, "error_type": type(error).__name__, "count": len(batch)}
             _log.error("messages not stored", extra=extra)
             return {arrival.id: NOT_STORED for arrival in batch}
-        half = len(batch) // 2
         return {**await self._save(batch[:half]), **await self._save(batch[half:])}
 
     def _give_up(self, saving: asyncio.Future[Any]) -> None:
@@ -305,6 +315,42 @@ class Committer:
         self._late.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.info("a transaction given up on has failed", extra={"error_type": type(task.exception()).__name__})
+
+
+def _grouped(before: Arrival, after: Arrival) -> bool:
+    return before.group is not None and before.group is after.group
+
+
+def _without_a_cut_group(batch: list[Arrival], queue: deque[Arrival]) -> list[Arrival]:
+    """The batch up to a group that goes on in the queue; a group alone is taken to its end."""
+    if not _grouped(batch[-1], queue[0]):
+        return batch
+    group = batch[-1].group
+    first = next(place for place, arrival in enumerate(batch) if arrival.group is group)
+    if first:
+        queue.extendleft(reversed(batch[first:]))
+        return batch[:first]
+    while queue and queue[0].group is group:
+        batch.append(queue.popleft())
+    return batch
+
+
+def _half(batch: Sequence[Arrival]) -> int:
+    """Where a batch may be cut in two, near its middle; 0 when it is one message, or one group."""
+    middle = len(batch) // 2
+    places = [place for place in range(1, len(batch)) if not _grouped(batch[place - 1], batch[place])]
+    return min(places, key=lambda place: abs(place - middle), default=0)
+
+
+def _of_their_groups(batch: Sequence[Arrival], failed: Mapping[str, Verdict]) -> dict[str, Verdict]:
+    """The verdicts of those that fail because one of their group does; they are not stored either."""
+    groups = {arrival.group: failed[arrival.id] for arrival in batch if arrival.id in failed}
+    groups.pop(None, None)
+    with_them = {arrival.id: groups[arrival.group] for arrival in batch if arrival.group in groups}
+    for arrival in batch:
+        if arrival.id in with_them:
+            arrival.taken = None
+    return with_them
 
 
 def _nothing() -> None:

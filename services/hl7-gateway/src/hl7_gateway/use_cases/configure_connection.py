@@ -12,7 +12,6 @@ from common.models.identifiers import check_id
 from common.models.integration import Integration
 from common.runtime.authentication import Caller
 from hl7_gateway.core.connection_configuration import (
-    STANDARD_PROFILE,
     Connection,
     ConnectionDocument,
     ConnectionState,
@@ -22,7 +21,8 @@ from hl7_gateway.core.connection_configuration import (
     material_after,
     moved,
 )
-from hl7_gateway.ports import ConnectionBook, Listener, PortProbe, TlsInspector
+from hl7_gateway.core.site_profile import BUILT_IN
+from hl7_gateway.ports import ConnectionBook, Listener, PortProbe, ProfileBook, TlsInspector
 
 _NO_INTEGRATION: Final = frozenset({"integration.not-found", "request.invalid-id"})
 _PAST: Final = {Step.PAUSE: "paused", Step.RESUME: "resumed", Step.DISABLE: "suspended"}
@@ -41,7 +41,7 @@ class ConfigureConnection:
         clock: Clock,
         ids: Ids,
         *,
-        profiles: frozenset[str] = frozenset({STANDARD_PROFILE}),
+        profiles: ProfileBook,
         below: str = "/configuration",
     ) -> None:
         self._book = book
@@ -104,7 +104,7 @@ class ConfigureConnection:
         )
 
     async def _checked(self, tenant: str, document: ConnectionDocument, material: TlsMaterial) -> dict[str, object]:
-        check(document, material, self._profiles, below=self._below)
+        check(document, material, await self._usable(tenant, document), below=self._below)
         try:
             await self._integration_of(tenant, check_id(document.integration_id, "int"))
         except SuiteError as error:
@@ -113,6 +113,18 @@ class ConfigureConnection:
             field = FieldError(f"{self._below}/integration_id", "unknown", "List them with GET /auth/v1/integrations.")
             raise SuiteError("request.invalid", "1 field(s) are wrong.", fields=[field]) from error
         return dict(self._inspector.inspect(material, below=f"{self._below}/tls"))
+
+    async def _usable(self, tenant: str, document: ConnectionDocument) -> frozenset[str]:
+        """The built-in profiles, and the one that the document names when it is there."""
+        if document.listening is None:
+            return frozenset(BUILT_IN)
+        try:
+            profile = await self._profiles.find(tenant, document.listening.validation.profile)
+        except SuiteError as error:
+            if error.code != "profile.not-found":
+                raise
+            return frozenset(BUILT_IN)
+        return frozenset({*BUILT_IN, profile.name})
 
     def _check_port(self, document: ConnectionDocument) -> None:
         """A port that we hold ourselves must not be blamed on another program."""

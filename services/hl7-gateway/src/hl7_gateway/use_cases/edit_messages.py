@@ -7,7 +7,7 @@ or into a sender's queue. What was made of a parked outbound message takes its p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -40,7 +40,7 @@ class EditMessages:
     connections: ConnectionBook
     enqueue: EnqueueMessages
     committer: Committer
-    reception_of: Callable[[str], Reception]
+    rules: Callable[[Collection[str]], Awaitable[Mapping[str, Reception]]]
     integration_of: Callable[[str, str], Awaitable[Integration]]
     clock: Clock
     ids: Ids
@@ -107,14 +107,15 @@ class EditMessages:
         if self.committer.full:
             raise SuiteError("hl7.store-failed", "Too many messages wait to be stored.")
         # What a person sends again on purpose is no repetition, whatever the connection's rule.
-        reception = replace(self.reception_of(message.connection_id), duplicate_rule="off")
-        parsed = hl7v2.parse(body)
+        rules = await self.rules([message.connection_id])
+        reception = replace(rules[message.connection_id], duplicate_rule="off")
+        parsed = reception.parse(body)
         header = reception.header(read_header(parsed))
         refused = type_rejection(header.message_type, header.trigger_event)
         if refused is not None:
             raise SuiteError(refused.code, refused.expected)
         if reception.validate == "before":
-            _check(parsed)
+            _check(parsed, reception)
         channel = InboundChannel(message.tenant, message.integration_id, message.channel)
         verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
 
@@ -152,9 +153,9 @@ class EditMessages:
         )
 
 
-def _check(message: hl7v2.Message) -> None:
+def _check(message: hl7v2.Message, reception: Reception) -> None:
     """As the listener does that validates before it acknowledges."""
-    errors = [finding for finding in hl7v2.validate(message) if finding.severity == "error"]
+    errors = [finding for finding in hl7v2.validate(message, reception.profile.compiled) if finding.severity == "error"]
     if errors:
         paths = ", ".join(dict.fromkeys(finding.path for finding in errors[:ERRORS_TOLD_MAX]))
         raise SuiteError("hl7.invalid", f"{len(errors)} error(s): {paths}.")

@@ -16,13 +16,23 @@ import hl7v2
 from common.models.clock import Clock, Ids
 from common.models.errors import ERRORS
 from hl7_gateway.core.answer import Answer, answer
+from hl7_gateway.core.batch_frame import BatchFrame, is_batch, read_batch
 from hl7_gateway.core.message import Header, acknowledgment_id, read_header
 from hl7_gateway.core.reception import DEFAULT, Peer, Reception
-from hl7_gateway.core.rejection import INVALID, NOT_READY, PEER_NOT_ALLOWED, REJECTIONS, Rejection, type_rejection
+from hl7_gateway.core.rejection import (
+    BATCH_INCOMPLETE,
+    INVALID,
+    NOT_READY,
+    PEER_NOT_ALLOWED,
+    REJECTIONS,
+    Rejection,
+    type_rejection,
+)
 from hl7_gateway.core.senders import SenderTable
 from hl7_gateway.core.shape import HeaderParts, Shape, header_parts, shape_of, time_text
 from hl7_gateway.core.unmatched import UnmatchedSenders
 from hl7_gateway.ports import Answered, HeldExchange, Journal, Senders
+from hl7_gateway.use_cases.answer_batch import BatchAnswer
 from hl7_gateway.use_cases.commit_messages import STORED, Arrival, Committer, Verdict
 from hl7v2 import mllp
 
@@ -80,10 +90,46 @@ class ReceiveMessage:
         """Whether no more should be read for now."""
         return self._committer.full
 
+    def apply(self, reception: Reception) -> None:
+        """Receive by other rules from the next message on; what waits to be stored is answered by those it came by."""
+        self._reception = reception
+        self._shapes.clear()
+
     def receive(self, body: bytes, peer: Peer, write: Write) -> None:
         """Take one frame's body; `write` is called when its acknowledgement may be sent, perhaps at once."""
         began = self._clock.monotonic()
-        received_at = self._clock.now()
+        frame = _Frame(body, peer, self._clock.now(), began, write)
+        if is_batch(body):
+            self._receive_batch(read_batch(body), frame)
+            return
+        arrival = self._arrival(frame)
+        if arrival is not None:
+            self._committer.put(arrival)
+
+    def _receive_batch(self, batch: BatchFrame, frame: _Frame) -> None:
+        """Take every message of a batch, or none: one that cannot be stored has the others refused with it."""
+        if batch.problem == "hl7.batch-too-large":
+            self._unreadable(batch.problem, len(frame.body), frame.received_at, frame.began, frame.write)
+            return
+        control_id = acknowledgment_id(self._ids.new("msg")).encode()
+        together = BatchAnswer(batch, self._time_text(frame.received_at), control_id, frame.write)
+        arrivals = [
+            self._arrival(frame._replace(body=body, write=together.slot(place)))
+            for place, body in enumerate(batch.messages)
+        ]
+        storable = [arrival for arrival in arrivals if arrival is not None]
+        if not arrivals:
+            together.finish()
+        elif batch.problem is None and len(storable) == len(arrivals):
+            self._committer.put_together(storable)
+        else:
+            _log.warning("batch refused", extra={"code": BATCH_INCOMPLETE.code, "count": len(arrivals)})
+            for arrival in storable:
+                self._settled(arrival, Verdict(failure=BATCH_INCOMPLETE))
+
+    def _arrival(self, frame: _Frame) -> Arrival | None:
+        """The message of a frame on its way into the store; None when it was refused, and answered."""
+        body, peer = frame.body, frame.peer
         table = self._senders.table()
         if table is not self._table:
             self._table = table
@@ -92,24 +138,22 @@ class ReceiveMessage:
         shape = self._shapes.get(parts.key) if parts is not None else None
         findings: Sequence[hl7v2.Finding] = ()
         if shape is None or self._reception.validate == "before" or peer.admission.rows:
-            looked = self._look_closer(_Frame(body, peer, received_at, began, write), parts, table, shape)
+            looked = self._look_closer(frame, parts, table, shape)
             if looked is None:
-                return
+                return None
             shape, findings = looked
-        self._committer.put(
-            Arrival(
-                self._ids.new("msg"),
-                body,
-                peer.address,
-                shape,
-                parts.control_id if parts is not None else b"",
-                received_at,
-                began,
-                self._reception,
-                findings,
-                self._settled,
-                write,
-            )
+        return Arrival(
+            self._ids.new("msg"),
+            body,
+            peer.address,
+            shape,
+            parts.control_id if parts is not None else b"",
+            frame.received_at,
+            frame.began,
+            self._reception,
+            findings,
+            self._settled,
+            frame.write,
         )
 
     def too_large(self, size_bytes: int, write: Write) -> None:
@@ -126,7 +170,7 @@ class ReceiveMessage:
         if known is not None and self._reception.validate != "before":
             return known, ()
         try:
-            message = hl7v2.parse(frame.body)
+            message = self._reception.parse(frame.body)
         except hl7v2.ParseError:
             self._unreadable(UNPARSABLE, len(frame.body), frame.received_at, frame.began, frame.write)
             return None
@@ -134,7 +178,8 @@ class ReceiveMessage:
         shape = known or self._shape(message, header, frame, parts, table)
         if shape is None or self._reception.validate != "before" or shape.rejection is not None:
             return None if shape is None else (shape, ())
-        errors = [finding for finding in hl7v2.validate(message) if finding.severity == "error"][:ERRORS_TOLD_MAX]
+        found = hl7v2.validate(message, self._reception.profile.compiled)
+        errors = [finding for finding in found if finding.severity == "error"][:ERRORS_TOLD_MAX]
         return (shape_of(message, header, shape.channel, INVALID, self._reception), errors) if errors else (shape, ())
 
     def _shape(
@@ -173,8 +218,8 @@ class ReceiveMessage:
         arrival.write(given.frames)
 
     def _compose(self, arrival: Arrival, verdict: Verdict) -> Answer:
-        message = hl7v2.parse(arrival.body)
-        header = self._reception.header(read_header(message))
+        message = arrival.reception.parse(arrival.body)
+        header = arrival.reception.header(read_header(message))
         if verdict.failure is not None:
             why = verdict.failure
             return answer(message, header, why.outcome, why, message_id=arrival.id, now=arrival.received_at)
@@ -189,7 +234,7 @@ class ReceiveMessage:
     def _tell(self, arrival: Arrival, verdict: Verdict, given: Answer, duration_ms: float) -> None:
         """Record the exchange of a message that is not in the store, or was there before."""
         rejection = verdict.failure or arrival.shape.rejection
-        channel, header = arrival.shape.channel, read_header(hl7v2.parse(arrival.body))
+        channel, header = arrival.shape.channel, read_header(arrival.reception.parse(arrival.body))
         exchange = HeldExchange(
             tenant=channel.tenant,
             channel=channel,

@@ -10,9 +10,9 @@ from common.models.clock import Clock, Ids
 from common.models.errors import SuiteError
 from common.runtime.authentication import Caller
 from hl7_gateway.core.connection_configuration import Connection, ConnectionState
-from hl7_gateway.core.message import MessageState, StoredMessage
+from hl7_gateway.core.message import MessageState
 from hl7_gateway.core.replay import REJECTED, Counted, Replay, State, Step, Target, queue_room
-from hl7_gateway.ports import ConnectionBook, MessageBook, MessageFilter, OutboundBook, ReplayBook
+from hl7_gateway.ports import ConnectionBook, MessageBook, MessageFilter, OrderKeys, OutboundBook, ReplayBook
 
 NOT_ENDED_MAX: Final = 20
 """Replays of one practice that may be running, paused or failed at a time."""
@@ -61,13 +61,13 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class ReplayMessages:
-    """See the module's text. `order_key` gives the partition key that a message had when it was told first."""
+    """See the module's text. `order_keys` gives the partition keys that messages had when they were told first."""
 
     book: ReplayBook
     messages: MessageBook
     connections: ConnectionBook
     outbound: OutboundBook
-    order_key: Callable[[StoredMessage], str]
+    order_keys: OrderKeys
     started: Callable[[], None]
     clock: Clock
     ids: Ids
@@ -81,7 +81,8 @@ class ReplayMessages:
         if message.state is MessageState.REJECTED:
             raise SuiteError(REJECTED)
         replay_id = self.ids.new("rpl")
-        event_id = await self.book.tell_again(caller, message, self.order_key(message), replay_id, reason)
+        key = (await self.order_keys([message]))[message.id]
+        event_id = await self.book.tell_again(caller, message, key, replay_id, reason)
         return {"message_id": message.id, "replay_id": replay_id, "event_id": event_id, "target": Target().as_json()}
 
     async def preview(self, tenant: str, plan: Plan) -> Preview:

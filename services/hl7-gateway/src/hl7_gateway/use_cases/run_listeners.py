@@ -51,12 +51,14 @@ class Listeners:
         make: Callable[[Connection, TlsMaterial], Awaitable[RunningListener]],
         *,
         stop_timeout_s: float,
+        rules: Callable[[str], Mapping[str, Any]] = lambda _: {},
         poll_s: float = POLL_S,
     ) -> None:
         self._active = active
         self._material = material
         self._make = make
         self._stop_timeout_s = stop_timeout_s
+        self._rules = rules
         self._poll_s = poll_s
         self._places: dict[str, _Place] = {}
         self._look = asyncio.Event()
@@ -75,7 +77,7 @@ class Listeners:
         if place is None:
             return {"version": None, "state": "stopped", "error_code": None}
         if place.listener is not None:
-            shown = dict(place.listener.state())
+            shown = {**place.listener.state(), **self._rules(connection_id)}
         else:
             shown = {"state": "opening" if place.code is None else "failed"}
         return {"version": place.connection.version, **shown, "error_code": place.code}

@@ -18,10 +18,9 @@ from common.models.clock import Clock
 from common.models.errors import SuiteError
 from common.runtime.leases import Lease
 from hl7_gateway.core.connection_configuration import Connection, ConnectionState
-from hl7_gateway.core.message import StoredMessage
 from hl7_gateway.core.outbound_message import NewOutbound
 from hl7_gateway.core.replay import LEASE_NAME, PageMessage, Replay, Sorted, Step, page_messages, queue_room, sort_page
-from hl7_gateway.ports import ConnectionBook, HandedTo, KeySource, OutboundBook, ReplayQueue
+from hl7_gateway.ports import ConnectionBook, HandedTo, KeySource, OrderKeys, OutboundBook, ReplayQueue
 from hl7_gateway.use_cases.enqueue_messages import EnqueueMessages
 
 RUNNING_MAX: Final = 500
@@ -45,7 +44,7 @@ class Replays:
         outbound: OutboundBook,
         enqueue: EnqueueMessages,
         keys: KeySource,
-        order_key: Callable[[StoredMessage], str],
+        order_keys: OrderKeys,
         hold: Callable[[str], AbstractAsyncContextManager[Lease | None]],
         clock: Clock,
         *,
@@ -57,7 +56,7 @@ class Replays:
         self._outbound = outbound
         self._enqueue = enqueue
         self._keys = keys
-        self._order_key = order_key
+        self._order_keys = order_keys
         self._hold = hold
         self._clock = clock
         self._poll_s = poll_s
@@ -146,7 +145,7 @@ class Replays:
             page = page[: await self._room(connection)]
         found = sort_page(page, replay.target)
         if connection is None:
-            to = HandedTo(keys={one.message.id: self._order_key(one.message) for one in found.going})
+            to = HandedTo(keys=await self._order_keys([one.message for one in found.going]))
         else:
             to = HandedTo(connection=connection, messages=await self._made(connection, found))
         rested_s = began - self._worked[replay.id] if replay.id in self._worked else len(page) / replay.rate_per_s

@@ -44,11 +44,12 @@ class PeerMessages:
                     trigger_event=row["trigger_event"],
                     received_at=parse_instant(row["received_at"]),
                     body=base64.b64decode(row["body"]),
+                    encoding=row.get("encoding"),
                 )
         return found
 
-    def parse(self, body: bytes) -> Message:
+    def parse(self, message: RawMessage) -> Message:
         try:
-            return parse(body)
+            return parse(message.body, message.encoding)
         except hl7v2.ParseError as error:
             raise SuiteError("hl7.unparsable") from error

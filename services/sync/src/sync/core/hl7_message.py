@@ -40,9 +40,9 @@ class ParsedMessage:
         return [ParsedSegment(self.message, f"{name}[{number}]") for number in range(1, count + 1)]
 
 
-def parse(body: bytes) -> Message:
-    """Raises hl7v2.ParseError when there is no usable MSH."""
-    return ParsedMessage(hl7v2.parse(body))
+def parse(body: bytes, encoding: str | None = None) -> Message:
+    """`encoding`, a value of MSH-18, counts where the message says none. Raises hl7v2.ParseError for no usable MSH."""
+    return ParsedMessage(hl7v2.parse_assuming(body, encoding))
 
 
 def time_reader(zone: ZoneInfo) -> ReadTime:

@@ -95,7 +95,7 @@ class ApplyMessages:
         channel = integration.channels.get(message.channel)
         zone = ZoneInfo(channel.time_zone if channel else _UTC)
         return map_message(
-            self.messages.parse(message.body),
+            self.messages.parse(message),
             message.message_type,
             message.trigger_event,
             integration.identifier_systems,

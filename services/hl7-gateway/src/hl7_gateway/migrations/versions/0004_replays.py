@@ -7,7 +7,7 @@ from alembic import op
 
 from common.runtime.columns import JsonText, UtcInstant
 
-revision = "0004_replays"
+revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
