@@ -34,7 +34,9 @@ def test_applications_are_swapped_and_the_rest_is_the_senders() -> None:
 @pytest.mark.parametrize(
     ("version", "event", "expected"),
     [
-        ("2.1", "ADT^A01", "ACK"), ("2.3", "ADT^A01", "ACK^A01"), ("2.3.1", "ADT^A01^ADT_A01", "ACK^A01^ACK"),
+        ("2.1", "ADT^A01", "ACK"), ("2.2", "ADT^A01", "ACK^A01"), ("2.3", "ADT^A01", "ACK^A01"),
+        ("2.3.1", "ADT^A01^ADT_A01", "ACK^A01^ACK"), ("2.4", "ADT^A01", "ACK^A01^ACK"),
+        ("2.8.2", "ADT^A01^ADT_A01", "ACK^A01^ACK"), ("", "ADT^A01", "ACK^A01^ACK"),
         ("2.8", "SIU^S12", "ACK^S12^ACK"), ("2.5", "ADT", "ACK"),
     ],
 )  # fmt: skip
@@ -136,6 +138,31 @@ def test_before_2_5_the_words_stand_in_msa(version: str, located: str, text: str
     reply = answer(sent(version), "AE", finding)
     assert (reply["ERR-1"], reply["MSA-3"]) == (located, text)
     assert (reply["ERR-8"] == "an id") is (not located)
+
+
+@pytest.mark.parametrize(
+    "version", ["2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.8", "2.8.1", "2.8.2"]
+)
+def test_the_reply_is_right_by_the_rules_of_the_version(version: str) -> None:
+    findings = [
+        hl7v2.Finding("PID-3[2].4", "101", "error", "an id, " * 20, "", ""),
+        hl7v2.Finding("OBX[3]", "100", "warning", "an order", "", ""),
+    ]
+    for code in ("AA", "AE", "AR", "CA", "CE", "CR"):
+        if code[0] == "C" and version == "2.1":
+            continue  # table 0008 had no accept acknowledgments yet
+        reply = answer(sent(version), code, *findings)
+        assert [one for one in hl7v2.validate(reply) if one.severity == "error"] == []
+        assert len(reply.segments("ERR")) == (2 if version >= "2.5" else 1)
+        assert bool(reply["ERR-1"]) is (version < "2.5") is bool(reply["MSA-3"])
+        assert len(reply["MSA-3"]) <= 80
+
+
+def test_processing_id_and_version_are_the_senders_with_all_their_parts() -> None:
+    message = hl7v2.parse(b"MSH|^~\\&|A|B|C|D|2026||ADT^A01|C1|T^A|2.5.1^USA&x^1\rPID|1\r")
+    reply = answer(message)
+    assert [reply[f"MSH-{field}"] for field in (11, 12)] == ["T^A", "2.5.1^USA&x^1"]
+    assert answer(hl7v2.parse(b"MSH|^~\\&|A|B|C|D|2026||ADT^A01|C1|T\rPID|1\r"))["MSH-12"] == "2.5.1"
 
 
 def test_every_finding_is_told() -> None:

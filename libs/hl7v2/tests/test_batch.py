@@ -142,3 +142,13 @@ def test_a_file_is_the_sum_of_its_pieces(lines: list[tuple[str, str]], codec: st
 def test_any_bytes_are_a_file(data: bytes) -> None:
     for body in (data, b"FHS|^~\\&|" + data, b"\xff\xfe" + data, b"M\x00S\x00H\x00|\x00" + data):
         assert bytes(hl7v2.split_batch(body)) == body
+
+
+def test_a_count_may_be_left_out() -> None:
+    for trailer in (b"BTS\r", b"BTS|\r", b"BTS||all of them\r", b"BTS| 1 \r"):
+        assert hl7v2.split_batch(b"BHS|^~\\&|\rMSH|^~\\&|A\r" + trailer).findings == ()
+
+
+def test_a_message_without_its_last_end_is_given_one() -> None:
+    data = hl7v2.compose_batch([b"MSH|^~\\&|A", b"MSH|^~\\&|B\r", b"MSH|^~\\&|C\n"], now=NOW, control_id="1")
+    assert hl7v2.split_batch(data).messages == (b"MSH|^~\\&|A\r", b"MSH|^~\\&|B\r", b"MSH|^~\\&|C\n")

@@ -261,3 +261,10 @@ def test_what_cns_11643_lacks_is_an_error_or_replaced(raw: bytes, text: str) -> 
         b"\x8e\xa3\xa1\xa1".decode("euc_tw")
     with pytest.raises(ValueError, match="cannot be written"):
         encode("é", "euc_tw")
+
+
+def test_two_bytes_of_an_east_asian_set_are_not_taken_for_utf_8() -> None:
+    data = "MSH|^~\\&|A|B|C|D|2026||ADT|C1|P|2.5||||||GB 18030-2000\rPID|1||9||模\r".encode("gb18030")
+    assert data.decode("utf-8")
+    read = hl7v2.parse(data)
+    assert (read["PID-5"], read.tolerated) == ("模", [])

@@ -23,6 +23,8 @@ TRUNCATING = Delimiters(truncation="#")
         (r"C:\temp\new", r"C:\temp\new"),
         (r"\T", r"\T"),
         (r"\E\T\E\ ", "\\T\\ "),
+        (r"a\zz zz\T\b", r"a\zz zz&b"),
+        (r"\Zlonger than any\T\ ", r"\Zlonger than any& "),
     ],
 )
 def test_sequences(text: str, meaning: str) -> None:
@@ -43,6 +45,11 @@ def test_the_truncation_character_of_2_7() -> None:
         (r"\C2949\1C^", "ascii", "ｱﾃﾞ"),
         (r"\M242844\0!", "ascii", "丂"),
         (r"\M2442\odd", "ascii", "odd"),
+        ("\\M2442\\" + bytes(byte | 0x80 for byte in b";3ED").decode("latin-1"), "iso8859-1", "山田"),
+        (r"\XC3A9\ ", "iso8859-1", "Ã© "),
+        (r"\XC3A9\ ", "ascii", "é "),
+        (r"\XE9\ ", "utf-8", "é "),
+        (r"\X4142\ ", "utf-16-le", "AB "),
         (r"\C2D42\é", "utf-8", r"\C2D42\é"),
         (r"\C9999\x", "iso8859-1", r"\C9999\x"),
     ],
@@ -75,3 +82,14 @@ def test_any_text_is_unescaped_and_written_again(text: str, codec: str) -> None:
     meaning = unescape(text, codec=codec)
     assume("\ud800" not in meaning)
     assert unescape(escape(meaning), codec=codec) == meaning
+
+
+def test_line_ends_are_written_as_their_own_sequence() -> None:
+    assert (escape("a\nb"), escape("a\r\nb"), escape("a\rb")) == (r"a\.br\b", r"a\X0D0A\b", r"a\X0D\b")
+    dotted = Delimiters("|", "^", "~", "\\", ".")
+    assert escape("a\nb.", dotted) == r"a\X0A\b\T\ ".strip()
+
+
+def test_a_repeated_format_is_bounded() -> None:
+    assert unescape(r"\.sp9999\ ") == "\n" * 100 + " "
+    assert unescape(r"\.sp99999\ ") == r"\.sp99999\ "

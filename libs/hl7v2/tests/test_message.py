@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -264,11 +266,13 @@ def test_the_order_of_reading_does_not_matter(paths: list[str], listed_first: bo
 
 
 LINES = st.lists(
-    st.sampled_from(["PID", "PID|", "PID|1|a", "PID|2|é~\\T\\", "PIDX|9|x", "PI", "", "OBX|1", "|", "PID|x\ny"])
+    st.sampled_from(
+        ["PID", "PID|", "OBX|1\nPID|3|z", "PID|1|a", "PID|2|é~\\T\\", "PIDX|9|x", "PI", "", "OBX|1", "|", "PID|x\ny"]
+    )
 )
 
 
-@given(LINES, st.sampled_from(["\r", "\r\n"]), st.booleans(), st.sampled_from(["UNICODE UTF-8", "8859/1", ""]))
+@given(LINES, st.sampled_from(["\r", "\r\n", "\n"]), st.booleans(), st.sampled_from(["UNICODE UTF-8", "8859/1", ""]))
 def test_a_field_is_the_same_before_and_after_the_segments_are_cut(
     lines: list[str], end: str, is_ended: bool, charset: str
 ) -> None:
@@ -292,3 +296,105 @@ def test_edits_leave_everything_else(edits: list[tuple[str, str]]) -> None:
     names = ["MSH", "EVN", "PID", "OBX[1]", "OBX[2]", "ZPI"]
     pairs = zip(names, ADT.encode().split(b"\r"), bytes(written).split(b"\r"), strict=False)
     assert all(old == new for name, old, new in pairs if name not in touched)
+
+
+PARTS = st.lists(st.sampled_from(["", "a", "bc", '""']), min_size=1, max_size=3)
+COMPONENTS = st.lists(PARTS.map("&".join), min_size=1, max_size=3).map("^".join)
+FIELDS = st.lists(st.lists(COMPONENTS, min_size=1, max_size=3).map("~".join), max_size=14)
+OCCURRENCES = st.lists(st.tuples(st.sampled_from(["PID", "OBX", "ZPI"]), FIELDS), max_size=4)
+
+
+def plainly(fields: list[str], field: int, repetition: int, component: int, subcomponent: int) -> str:
+    """What stands there, by splitting alone."""
+    parts = [*fields, *[""] * field][field - 1].split("~")
+    for number, mark in ((repetition, "^"), (component, "&"), (subcomponent, None)):
+        text = parts[number - 1] if number <= len(parts) else ""
+        parts = text.split(mark) if mark else [text]
+    return "" if parts[0] == '""' else parts[0]
+
+
+@given(FIELDS, OCCURRENCES, st.data())
+def test_every_place_is_what_splitting_gives_in_any_order(
+    header: list[str], segments: list[tuple[str, list[str]]], data: st.DataObject
+) -> None:
+    lines = [("MSH", header), *segments]
+    read = message(
+        "".join("|".join([name, *(["^~\\&"] * (name == "MSH")), *rest]) + "\r" for name, rest in lines) or ""
+    )
+    number = st.integers(1, 3)
+    for _ in range(12):
+        name, rest = data.draw(st.sampled_from(lines))
+        same = [one for one in lines if one[0] == name]
+        occurrence = next(place for place, one in enumerate(same, 1) if one[1] is rest)
+        field, shift = data.draw(st.integers(1, 16)), 2 if name == "MSH" else 0
+        place = f"{name}[{occurrence}]-{field + shift}"
+        levels = data.draw(st.tuples(number, number, number))
+        path = f"{place}[{levels[0]}].{levels[1]}.{levels[2]}"
+        assert read[path] == plainly(rest, field, *levels), path
+        whole = [*rest, *[""] * field][field - 1].split("~")[0]
+        assert read[place] == ("" if whole == '""' else whole), place
+
+
+LEVELS = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
+EDITS = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9), LEVELS, TEXT), max_size=4)
+
+
+@given(OCCURRENCES.filter(bool), EDITS)
+def test_what_is_written_is_read_and_everything_else_is_as_it_was(
+    segments: list[tuple[str, list[str]]], edits: list[tuple[int, int, tuple[int, int, int], str]]
+) -> None:
+    text = "MSH|^~\\&|||||||ADT|C1|P|2.5||||||UNICODE UTF-8\r" + "".join("|".join([n, *f]) + "\r" for n, f in segments)
+    written = message(text)
+    for place, field, (repetition, component, subcomponent), value in edits:
+        name = segments[place % len(segments)][0]
+        path = f"{name}-{field}[{repetition}].{component}.{subcomponent}"
+        before = {
+            other: written[other]
+            for other in ("PID-2", "OBX[2]-1", "ZPI-3", "MSH-10")
+            if other.split("[")[0][:3] != name
+        }
+        written.set(path, value)
+        meant = "" if value == '""' else value
+        again = hl7v2.parse(bytes(written))
+        assert (written[path], again[path]) == (meant, meant)
+        assert before == {other: written[other] for other in before} == {other: again[other] for other in before}
+        assert [segment.values() for segment in written] == [segment.values() for segment in again]
+        assert bytes(hl7v2.from_json(written.as_json())) == bytes(written)
+
+
+def test_the_null_reads_as_nothing_at_once() -> None:
+    assert (message()["PID-11"], message()["PID-5.3"], message().field("PID-11").raw) == ("", "", '""')
+
+
+@pytest.mark.parametrize("declared", ["8859/1", "GB 18030-2000", "SHIFT_JIS", "UNICODE UTF-8", "~ISO IR87"])
+def test_the_first_character_beyond_ascii_may_be_written(declared: str) -> None:
+    written = hl7v2.parse(f"MSH|^~\\&|A|B|C|D|2026||ADT|C1|P|2.5||||||{declared}\rPID|1||9\rPV1|1|O\r".encode())
+    name = "é" if declared in {"8859/1", "UNICODE UTF-8"} else "山"
+    written.set("PID-5.1", name)
+    assert (written["PID-5.1"], written["PID-3"], written["PV1-2"]) == (name, "9", "O")
+    assert hl7v2.parse(bytes(written))["PID-5.1"] == name
+    if name != "é":
+        before = bytes(written)
+        with pytest.raises(ValueError, match="cannot be written") if declared != "GB 18030-2000" else nullcontext():
+            written.set("PID-5.2", "€")
+        assert (bytes(written) == before) is (declared != "GB 18030-2000")
+
+
+@pytest.mark.parametrize(
+    ("declared", "codec", "name"), [("SHIFT_JIS", "cp932", "ポ"), ("~ISO IR87", "iso2022_jp", "万")]
+)
+def test_a_byte_of_a_character_is_no_delimiter_in_the_header_either(declared: str, codec: str, name: str) -> None:
+    assert b"|" in name.encode(codec)
+    read = hl7v2.parse(
+        f"MSH|^~\\&|{name}|B|C|D|2026||ADT^A01|C1|P|2.3||||||{declared}\rPID|1||9||{name}^x\r".encode(codec)
+    )
+    assert (read["MSH-3"], read["MSH-9"], read["MSH-10"], read["PID-5.2"]) == (name, "ADT^A01", "C1", "x")
+
+
+def test_a_line_end_across_two_characters_is_none() -> None:
+    """In UTF-16, the second byte of one character and the first of the next may be those of a carriage return."""
+    text = "MSH|^~\\&|A||||||||||||||||UNICODE\rPID|1||\u0d05\u0100|x\rPV1|1\r"
+    assert b"\r\x00" in "\u0d05\u0100".encode("utf-16-le")
+    written = hl7v2.parse(text.encode("utf-16-le"))
+    written.set("PV1-2", "O")
+    assert bytes(written) == text.replace("PV1|1", "PV1|1|O").encode("utf-16-le")

@@ -104,6 +104,12 @@ def test_a_frame_over_the_cap_is_given_up_once_and_the_next_one_is_read() -> Non
 def test_exactly_the_cap_is_no_byte_too_many() -> None:
     assert Decoder(frame_bytes_max=5).receive_data(encode(b"12345")) == [Frame(b"12345")]
     assert Decoder(frame_bytes_max=5).receive_data(encode(b"123456")) == [FrameTooLarge(6)]
+    for body, whole in ((b"12345", True), (b"123456", False)):
+        slowly, ended = Decoder(frame_bytes_max=5), Decoder(frame_bytes_max=5)
+        found = [event for byte in encode(body) for event in slowly.receive_data(bytes([byte]))]
+        assert [event for event in found if isinstance(event, Frame)] == [Frame(body)] * whole
+        last = ended.receive_data(b"\x0b" + body + b"\x1c") + ended.receive_eof()
+        assert (Frame(body, ("end-without-cr",)) in last) is whole
 
 
 def outline(events: Sequence[object]) -> tuple[list[object], int]:

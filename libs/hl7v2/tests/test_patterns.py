@@ -1,12 +1,13 @@
 """The two halves of the validator agree: a field that its pattern takes has no problem."""
 
 import re
+from calendar import isleap, monthrange
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hl7v2.data_types import one_of, value_class
+from hl7v2.data_types import is_valid, one_of, value_class
 from hl7v2.escape import DEFAULT
 from hl7v2.inspection import Inspection
 from hl7v2.plans import compiled_for
@@ -94,3 +95,12 @@ def test_a_tree_of_values_matches_exactly_them(values: set[str], text: str) -> N
 )  # fmt: skip
 def test_values_are_named_by_class(text: str, shown: str) -> None:
     assert value_class(text) == shown
+
+
+@pytest.mark.parametrize("kind", ["DT", "DTM"])
+def test_every_last_of_february_is_that_of_the_calendar(kind: str) -> None:
+    for year in range(1, 10_000):
+        assert is_valid(kind, f"{year:04}0229") is isleap(year), year
+    assert [is_valid(kind, f"2026{month:02}{day:02}") for month in range(14) for day in (30, 31)] == [
+        month in range(1, 13) and day <= monthrange(2026, month)[1] for month in range(14) for day in (30, 31)
+    ]

@@ -246,6 +246,14 @@ MISTAKES = (
     # The message as a whole.
     Mistake("unknown event", "adt_a02_v251", swap(b"ADT^A02^ADT_A02", b"ADT^A99^ADT_A02"), "MSH-9.2", "201", "error"),
     Mistake("unknown type", "adt_a02_v251", swap(b"ADT^A02^ADT_A02", b"AXT^A02^ADT_A02"), "MSH-9.1", "200", "error"),
+    Mistake(
+        "bad code of a named HL7 table",
+        ADT,
+        swap(b"|CHD^Child^HL70063", b"|X^Child^HL70063"),
+        "NK1-3.1",
+        "103",
+        "warning",
+    ),
     Mistake("local event", "adt_a02_v251", swap(b"ADT^A02^ADT_A02", b"ADT^Z02"), "MSH-9", "201", "info"),
     Mistake(
         "event of another version",

@@ -20,6 +20,8 @@ _BOMS: Final = {
 _STARTS: Final = (*_BOMS, *charset.WIDE_STARTS)
 _FREQUENT: Final = ("utf-8", "iso8859-1")
 _CHARSET_FIELD: Final = 18
+_SHIFTS_MAX: Final = 20
+"""Separators in the characters of one header that are looked past."""
 _LINE_FEED: Final = 0x0A
 _ESCAPE: Final = 0x1B
 
@@ -132,16 +134,35 @@ def marked_body(data: bytes, byte_order_mark: bool) -> tuple[Body, Encoding] | N
 
 
 def _header(text: bytes, encoding: Encoding) -> Sequence[bytes]:
-    """The first segment, split as far as MSH-18."""
+    """The first segment, split."""
     end = text.find(b"\r")
     header = text if end < 0 else text[:end]
     if _LINE_FEED in header:
         header = header[: header.index(b"\n")]
-    return header.split(encoding.field, _CHARSET_FIELD)
+    return header.split(encoding.field)
 
 
 def _declared(header: Sequence[bytes], encoding: Encoding) -> charset.Declared:
     """MSH-18."""
     if len(header) < _CHARSET_FIELD or encoding.name != "MSH":
         return charset.NOTHING
-    return charset.declared(header[_CHARSET_FIELD - 1], encoding.repetition)  # MSH-1 is the separator itself
+    said = charset.declared(header[_CHARSET_FIELD - 1], encoding.repetition)  # MSH-1 is the separator itself
+    return _behind(header, encoding) or said if said.codec is None and len(header) > _CHARSET_FIELD else said
+
+
+def _behind(header: Sequence[bytes], encoding: Encoding) -> charset.Declared | None:
+    """MSH-18 where a character before it has a byte that is a separator (in Shift JIS, `|` may be half of a letter).
+
+    It then stands some places further on; it is that, if it is in its place once the header is read as it says.
+    """
+    for value in header[_CHARSET_FIELD : _CHARSET_FIELD + _SHIFTS_MAX]:
+        said = charset.declared(value, encoding.repetition)
+        if said.codec is None or said.is_transparent:
+            continue
+        try:
+            fields = encoding.field.join(header).decode(said.codec).encode().split(encoding.field)
+        except UnicodeDecodeError:
+            continue
+        if len(fields) >= _CHARSET_FIELD and fields[_CHARSET_FIELD - 1] == value:
+            return said
+    return None
