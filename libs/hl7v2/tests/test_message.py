@@ -252,6 +252,11 @@ def test_a_header_of_two_fields_ends_at_its_line(end: str) -> None:
     assert message(f"MSH|^~\\&{end}PID|1||9{end}")["PID-3"] == "9"
 
 
+def test_a_segment_of_a_name_alone_ends_a_line_too() -> None:
+    assert message("MSH|^~\\&|A\nPID").segment_names() == ["MSH", "PID"]
+    assert message("MSH|^~\\&|A\nPIX|1\nand so on").segment_names() == ["MSH", "PIX"]
+
+
 PATHS = ("MSH-10", "MSH-18", "PID-3[2].1", "PID-5", "OBX-1", "OBX[2]-5", "ZPI-1", "PV1-1")
 
 
