@@ -174,3 +174,50 @@ def test_any_message_can_be_deidentified(rest: bytes) -> None:
     result = hl7v2.deidentify(message, Pseudonyms(counting()), today=TODAY)
     assert bytes(result).isascii()
     assert set(result.segment_names()) <= {"MSH", "PID", "OBX", "MSA", "EVN", "MRG"}
+
+
+def hexadecimal(text: str) -> str:
+    """All of a text as one escape sequence."""
+    return f"\\X{text.encode().hex().upper()}\\"
+
+
+DISGUISES: dict[str, Callable[[str], bytes]] = {
+    "other delimiters": lambda text: text.translate(str.maketrans("|^~\\&", "#%@!*")).encode(),
+    "few delimiters": lambda text: text.replace("MSH|^~\\&|", "MSH|^|", 1).encode(),
+    "the truncation character": lambda text: text.replace("MSH|^~\\&|", "MSH|^~\\&#|", 1).encode(),
+    "line feeds": lambda text: text.replace("\r", "\n").encode(),
+    "both line ends": lambda text: text.replace("\r", "\r\n").encode(),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "UTF-8 with a mark": lambda text: text.encode("utf-8-sig"),
+    "Latin-1": lambda text: text.encode("latin-1"),
+    "two messages in one": lambda text: (text + text).encode(),
+    "no last line end": lambda text: text.rstrip("\r").encode(),
+}
+WRITINGS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "in hexadecimal": hexadecimal,
+    "highlighted": lambda text: f"\\H\\{text}\\N\\",
+    "in a subcomponent": lambda text: f"&{text}&{text}",
+    "in a late repetition": lambda text: "~" * 5 + text,
+    "behind the null": lambda text: f'""~{text}^{text}',
+    "with spaces": lambda text: f"  {text}  ",
+    "in parts": lambda text: f"\\.br\\{text}\\.sp2\\",
+}
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
+@pytest.mark.parametrize("writing", WRITINGS)
+def test_a_canary_in_an_odd_place_is_found_nowhere(disguise: str, writing: str) -> None:
+    """Every field of every segment, however the message and the value are written."""
+    for canary in ("Rivera", "Núñez", "123-45-6789", "6175550100", "02139", "alma@example.test", "MRN0012345"):
+        value = WRITINGS[writing](canary)
+        row = "|".join([value] * 55)
+        lines = ["MSH|^~\\&|" + "|".join([value] * 20), *(f"{name}|{row}" for name in NAMES)]
+        lines += [f"OBX|1|{kind}|{row}" for kind in ("NM", "SN", "CWE", "DT", "TX", value)]
+        lines += [f"{canary}|{row}", f"pid|{row}", f"PID{canary}|{row}", canary, f"MSH|^~\\&|{row}"]
+        message = hl7v2.parse(DISGUISES[disguise]("".join(f"{line}\r" for line in lines)))
+        result = hl7v2.deidentify(message, Pseudonyms(counting()), today=TODAY)
+        written = bytes(result).decode("ascii")
+        assert canary.casefold() not in written.casefold()
+        read = " ".join(value for segment in result for value in segment.values())
+        assert canary.casefold() not in read.casefold()

@@ -252,6 +252,11 @@ def test_a_header_of_two_fields_ends_at_its_line(end: str) -> None:
     assert message(f"MSH|^~\\&{end}PID|1||9{end}")["PID-3"] == "9"
 
 
+def test_a_segment_of_a_name_alone_ends_a_line_too() -> None:
+    assert message("MSH|^~\\&|A\nPID").segment_names() == ["MSH", "PID"]
+    assert message("MSH|^~\\&|A\nPIX|1\nand so on").segment_names() == ["MSH", "PIX"]
+
+
 PATHS = ("MSH-10", "MSH-18", "PID-3[2].1", "PID-5", "OBX-1", "OBX[2]-5", "ZPI-1", "PV1-1")
 
 
@@ -300,7 +305,7 @@ def test_edits_leave_everything_else(edits: list[tuple[str, str]]) -> None:
 
 PARTS = st.lists(st.sampled_from(["", "a", "bc", '""']), min_size=1, max_size=3)
 COMPONENTS = st.lists(PARTS.map("&".join), min_size=1, max_size=3).map("^".join)
-FIELDS = st.lists(st.lists(COMPONENTS, min_size=1, max_size=3).map("~".join), max_size=14)
+FIELDS = st.lists(st.lists(COMPONENTS, min_size=1, max_size=3).map("~".join), max_size=5)
 OCCURRENCES = st.lists(st.tuples(st.sampled_from(["PID", "OBX", "ZPI"]), FIELDS), max_size=4)
 
 
@@ -322,11 +327,11 @@ def test_every_place_is_what_splitting_gives_in_any_order(
         "".join("|".join([name, *(["^~\\&"] * (name == "MSH")), *rest]) + "\r" for name, rest in lines) or ""
     )
     number = st.integers(1, 3)
-    for _ in range(12):
+    for _ in range(4):
         name, rest = data.draw(st.sampled_from(lines))
         same = [one for one in lines if one[0] == name]
         occurrence = next(place for place, one in enumerate(same, 1) if one[1] is rest)
-        field, shift = data.draw(st.integers(1, 16)), 2 if name == "MSH" else 0
+        field, shift = data.draw(st.integers(1, 14)), 2 if name == "MSH" else 0
         place = f"{name}[{occurrence}]-{field + shift}"
         levels = data.draw(st.tuples(number, number, number))
         path = f"{place}[{levels[0]}].{levels[1]}.{levels[2]}"
@@ -360,6 +365,14 @@ def test_what_is_written_is_read_and_everything_else_is_as_it_was(
         assert before == {other: written[other] for other in before} == {other: again[other] for other in before}
         assert [segment.values() for segment in written] == [segment.values() for segment in again]
         assert bytes(hl7v2.from_json(written.as_json())) == bytes(written)
+
+
+def test_the_field_behind_the_last_that_was_cut_off_is_no_more_than_itself() -> None:
+    assert (message()["MSH-11"], message()["MSH-12"]) == ("P", "2.5.1")
+    read = message()
+    assert [read[f"PID-{number}"] for number in (1, 2, 3, 4, 5, 7)] == [
+        "1", "", "123^^^EPIC&1.2.3&ISO^MR", "", 'Núñez&Søn^Alma&B^""', "19800214",
+    ]  # fmt: skip
 
 
 def test_the_null_reads_as_nothing_at_once() -> None:

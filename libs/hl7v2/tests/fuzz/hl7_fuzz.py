@@ -92,7 +92,11 @@ def check_reading(data: bytes, message: hl7v2.Message) -> None:
 
 
 def check_answers(message: hl7v2.Message) -> None:
-    """Every message can be answered and de-identified."""
+    """Every message can be checked, answered (with what the check found) and de-identified."""
+    found = hl7v2.validate(message)
+    told = hl7v2.acknowledge(message, "AE", found, now=NOW, control_id="OURS")
+    assert told["MSA-1"] == "AE"
+    assert bool(found) is (len(told.segments("ERR")) > 0)
     for code in ("AA", "AE", "AR"):
         codes_wanted(message, code)
         finding = hl7v2.Finding("PID-3[2].1", "101", "error", "an id", "", "")
