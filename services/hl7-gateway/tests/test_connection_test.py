@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,8 +18,21 @@ from hl7_gateway.core.connection_configuration import TlsMaterial
 from hl7_gateway.core.sample_messages import SAMPLES, Parties, echo_message, sample_message
 
 INTEGRATION_ID = type_id("int", uuid7(1_700_000_000_000, 1))
+WAIT_S = 10.0
 STAGES = ["resolve", "connect", "tls", "echo", "acknowledgement", "samples"]
 Start = Callable[..., Awaitable[Any]]
+
+
+async def wait_until_closed(client: Any, path: str, port: int) -> None:
+    """A listener that was active for a moment may have been opened before it was paused."""
+    async with asyncio.timeout(WAIT_S):
+        while (await client.get(path)).json()["live"]["state"] != "stopped" or not _is_free(port):  # noqa: ASYNC110 - another task closes it
+            await asyncio.sleep(0.02)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 async def _test(suite: Any, port: int, *, asked: Any = None, sending: Any = None, **changed: Any) -> Any:
@@ -38,6 +53,8 @@ async def _test(suite: Any, port: int, *, asked: Any = None, sending: Any = None
         assert made.status_code == 201, made.text
         path = made.headers["location"]
         await admin.post(f"{path}:pause", json={"reason": "only a test"})
+        if configuration["direction"] == "listener":
+            await wait_until_closed(admin, path, port)
     async with suite.client(Role.OPERATOR) as operator:
         response = await operator.post(f"{path}:test", json=asked or {})
     assert response.status_code == 200, response.text
