@@ -198,10 +198,10 @@ def _profile(name: str) -> Any:
         document = json.loads(text)
     except ValueError:
         document = _yaml(name, text)
-    try:
-        return hl7v2.compile_profile(document)
-    except ValueError as error:
-        raise Unusable(f"{name}: {error}") from None
+    mistakes = hl7v2.profile_mistakes(document)
+    if mistakes:
+        raise Unusable("\n".join(f"{name}: {'.'.join(place) or 'the profile'}: {detail}" for place, detail in mistakes))
+    return hl7v2.compile_profile(document)
 
 
 def _yaml(name: str, text: str) -> Any:
