@@ -133,8 +133,10 @@ def _acknowledgment(fields: list[str], code: str, control_id: str, faults: Activ
     sent = now.strftime("%Y%m%d%H%M%S")
     event = fields[8].split("^")[1] if "^" in fields[8] else ""
     rows = [
-        f"MSH|^~\\&|{fields[4]}|{fields[5]}|{fields[2]}|{fields[3]}|{sent}||ACK^{event}^ACK|A{control_id[:19]}|P|"
-        f"{fields[11] or '2.5.1'}",
+        (
+            f"MSH|^~\\&|{fields[4]}|{fields[5]}|{fields[2]}|{fields[3]}|{sent}||ACK^{event}^ACK|A{control_id[:19]}|P|"
+            f"{fields[11] or '2.5.1'}"
+        ),
         f"MSA|{code}|{control_id}",
     ]
     if code != "AA":

@@ -9,15 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from simulator.core.hl7_feed import frame
+from simulator.core.hl7_feed import frame, with_delimiters
 
 Active = Mapping[str, Mapping[str, int]]
 """Faults that are on, with their parameters."""
 WRONG_END: Final = b"\r\n"
 UNKNOWN_VERSION: Final = b"9.9"
-# Punctuation that no synthetic value holds but the address and telephone fields; those are translated too.
-_USUAL: Final = b"|^~\\&"
-_OTHER: Final = b"#*!%@"
+OTHER_DELIMITERS: Final = "#*!%@"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +99,8 @@ def _broken_line(message: bytes, _: Mapping[str, int]) -> bytes:
 
 def _delimiters(message: bytes, parameters: Mapping[str, int]) -> bytes:
     if parameters["honest"]:
-        return message.translate(bytes.maketrans(_USUAL + _OTHER, _OTHER + b"-----"))
-    return b"MSH" + _OTHER + message[8:]
+        return with_delimiters(message, OTHER_DELIMITERS)
+    return b"MSH" + OTHER_DELIMITERS.encode() + message[8:]
 
 
 def _field(row: bytes, number: int, value: bytes) -> bytes:

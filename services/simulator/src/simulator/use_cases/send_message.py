@@ -48,7 +48,8 @@ class Sent:
 async def send_message(
     chart: Chart, sender: MessageSender, order: Order, *, now: datetime, control_id: str, faults: Active = NO_FAULTS
 ) -> Sent:
-    """Send one message, as the sender's faults have it that are on. The change stays in the simulated practice, acknowledged or not: it happened there.
+    """Send one message, as the sender's faults have it that are on. The change stays in the simulated practice,
+    acknowledged or not: it happened there.
 
     Raises SuiteError `simulator.not-found` for an unknown patient, `request.invalid` for an impossible change, and
     `peer.*` when no acknowledgement came.
@@ -72,7 +73,9 @@ async def send_message(
         cleared=changed.cleared,
         appointment=appointment,
     )
-    answer = await sender.send(order.host, order.port, message, timeout_s=order.timeout_s, steps=steps_of(message, faults))
+    answer = await sender.send(
+        order.host, order.port, message, timeout_s=order.timeout_s, steps=steps_of(message, faults)
+    )
     acknowledgment = read_acknowledgment(answer)
     if acknowledgment is None:
         raise SuiteError("peer.unreadable", "The receiver's answer is no HL7 acknowledgement.")
