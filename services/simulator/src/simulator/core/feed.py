@@ -26,8 +26,8 @@ GAP_MAX_S: Final = 900.0
 CONNECTIONS_MAX: Final = 200
 # Share of the mean rate by hour of a workday in the practice's zone (sum 24): two peaks, a lunch, quiet nights.
 WORKDAY_CURVE: Final = (
-    0.05, 0.05, 0.05, 0.05, 0.1, 0.2, 0.6, 1.6, 2.9, 3.1, 2.8, 2.3, 1.4, 2.1, 2.6, 2.2, 1.2, 0.4, 0.15, 0.05, 0.03, 0.03,
-    0.02, 0.02,
+    0.05, 0.05, 0.05, 0.05, 0.1, 0.2, 0.6, 1.6, 2.9, 3.1, 2.8, 2.3,
+    1.4, 2.1, 2.6, 2.2, 1.2, 0.4, 0.15, 0.05, 0.03, 0.03, 0.02, 0.02,
 )  # fmt: skip
 WEEKEND_SHARE: Final = 0.08
 _SATURDAY: Final = 5

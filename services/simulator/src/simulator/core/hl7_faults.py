@@ -1,4 +1,4 @@
-"""The faults of HL7 v2 and MLLP (group D of the catalogue of causes): hostile senders and hostile receivers, one row each.
+"""The faults of HL7 v2 and MLLP (group D of the catalogue of causes): hostile senders and receivers, one row each.
 
 A sender's fault shapes what `POST /hl7:send` and the feeds send; a receiver's what the simulated receiver answers.
 `core.hostile_sender` and `core.hostile_receiver` hold what each of them does.

@@ -23,9 +23,12 @@ _DIAGNOSES: Final = (("E11.9", "Type 2 diabetes"), ("I10", "Hypertension"), ("J0
 _PAYERS: Final = (("1001", "Prairie Health Plan"), ("1002", "Lakes Mutual"), ("1003", "Union Benefit Fund"))
 _VACCINES: Final = (("140", "Influenza, preservative free"), ("115", "Tdap"), ("133", "PCV 13"), ("03", "MMR"))
 _TESTS: Final = (
-    ("2345-7", "Glucose", "mg/dL", 70, 110), ("2160-0", "Creatinine", "mg/dL", 1, 2), ("2951-2", "Sodium", "mmol/L", 135, 145),
-    ("2823-3", "Potassium", "mmol/L", 3, 5), ("718-7", "Hemoglobin", "g/dL", 12, 17), ("6690-2", "Leukocytes", "10*3/uL", 4, 11),
-    ("777-3", "Platelets", "10*3/uL", 150, 400), ("17861-6", "Calcium", "mg/dL", 8, 10), ("2085-9", "HDL", "mg/dL", 40, 60),
+    ("2345-7", "Glucose", "mg/dL", 70, 110), ("2160-0", "Creatinine", "mg/dL", 1, 2),
+    ("2951-2", "Sodium", "mmol/L", 135, 145),
+    ("2823-3", "Potassium", "mmol/L", 3, 5), ("718-7", "Hemoglobin", "g/dL", 12, 17),
+    ("6690-2", "Leukocytes", "10*3/uL", 4, 11),
+    ("777-3", "Platelets", "10*3/uL", 150, 400),
+    ("17861-6", "Calcium", "mg/dL", 8, 10), ("2085-9", "HDL", "mg/dL", 40, 60),
 )  # fmt: skip
 _SENTENCE: Final = "Seen today in the synthetic practice, no acute distress, plan discussed and follow-up agreed. "
 
@@ -128,7 +131,8 @@ def _charge(scene: Scene) -> Sequence[str]:
     code, display = scene.appointment.visit_type
     fee = f"{80 + below(220, scene.seed, 'fee')}.00"
     fields = {
-        1: "1", 4: timestamp(scene.appointment.start, scene.practice), 5: scene.at, 6: "CG", 7: components(code, display),
+        1: "1", 4: timestamp(scene.appointment.start, scene.practice), 5: scene.at, 6: "CG",
+        7: components(code, display),
         10: "1", 11: fee, 19: components(_DIAGNOSES[0][0], _DIAGNOSES[0][1], "I10"), 20: scene.doctor(),
         25: components(choice(("99213", "99214", "99203"), scene.seed, "cpt"), "Office visit", "C4"),
     }  # fmt: skip
@@ -188,7 +192,8 @@ def _vaccinations(scene: Scene) -> Sequence[str]:
         code, name = choice(_VACCINES, scene.seed, "vaccine", place)
         rows.append(segment_of("ORC", {1: "RE", 3: components(f"V{number(scene.seed, 'dose', place) % 10**8}", "EPC")}))
         rows.append(segment_of("RXA", {
-            1: "0", 2: "1", 3: scene.at, 4: scene.at, 5: components(code, name, "CVX"), 6: "0.5", 7: "mL", 10: scene.doctor(),
+            1: "0", 2: "1", 3: scene.at, 4: scene.at, 5: components(code, name, "CVX"), 6: "0.5",
+            7: "mL", 10: scene.doctor(),
             15: f"L{below(10_000, scene.seed, 'lot', place)}", 17: components("PMC", "Sanofi Pasteur", "MVX"), 20: "CP",
         }))  # fmt: skip
         rows.append(segment_of("RXR", {1: "IM^Intramuscular^HL70162", 2: "LD^Left Deltoid^HL70163"}))
