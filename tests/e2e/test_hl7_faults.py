@@ -1,8 +1,9 @@
-"""The simulator's HL7 faults and feeds, through the public API and the gateway's ports: what each makes the gateway answer,
-count and record."""
+"""The simulator's HL7 faults and feeds, through the public API and the gateway's ports: what each makes the gateway
+answer, count and record."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -70,11 +71,12 @@ class Ground:
         answer = self.suite.request("POST", f"{SIMULATOR}/hl7:send", order)
         return answer.status_code, answer.json()
 
+    def post_hl7(self, path: str, message: bytes) -> Any:
+        headers = {"content-type": "x-application/hl7-v2+er7"}
+        return self.suite.request("POST", path, content=message, headers=headers)
+
     def queue(self, path: str, message: bytes) -> None:
-        done = self.suite._client.post(  # noqa: SLF001 - the one request of the tests whose body is no JSON
-            self.suite.url(f"{path}/messages"), content=message,
-            headers={"authorization": f"Bearer {self.suite.token}", "content-type": "x-application/hl7-v2+er7"},
-        )  # fmt: skip
+        done = self.post_hl7(f"{path}/messages", message)
         assert done.status_code == 202, done.text
 
     def outbound(self, control_id: str) -> dict[str, Any]:
@@ -136,7 +138,7 @@ def test_without_faults_a_message_is_accepted(ground: Ground) -> None:
     ("fault", "parameters"),
     [
         ("hl7-segment-missing", {}), ("hl7-segment-order", {}), ("hl7-segment-cardinality", {}), ("hl7-line-break", {}),
-        ("hl7-version", {}), ("hl7-charset", {}), ("hl7-delimiters", {"honest": 0}),
+        ("hl7-delimiters", {"honest": 0}),
     ],
 )  # fmt: skip
 def test_a_wrong_message_is_named_by_who_validates_and_kept_by_who_does_not(
@@ -152,6 +154,20 @@ def test_a_wrong_message_is_named_by_who_validates_and_kept_by_who_does_not(
         assert (status, sent["acknowledgment_code"]) == (200, "AA")
         assert len(eventually(lambda: ground.stored(sent["control_id"]), within_s=WITHIN_S)) == 1
     assert ground.send(ground.strict)[1]["acknowledgment_code"] == "AA"
+
+
+@pytest.mark.parametrize(
+    ("fault", "path", "code"), [("hl7-version", "MSH-12", "203"), ("hl7-charset", "MSH-18", "102")]
+)
+def test_what_is_taken_all_the_same_is_named_by_the_validator(ground: Ground, fault: str, path: str, code: str) -> None:
+    with ground.fault(fault):
+        status, sent = ground.send(ground.strict)
+    assert (status, sent["acknowledgment_code"], sent["matched"]) == (200, "AA", True)
+    (kept,) = eventually(lambda: ground.stored(sent["control_id"]), within_s=WITHIN_S)
+    why = {"reason": "what the validator says of it"}
+    body = base64.b64decode(ground.suite.call("POST", f"/hl7/v1/messages/{kept['id']}:read-body", why)["body"])
+    found = ground.post_hl7("/hl7/v1/validate", body).json()["items"][0]
+    assert (path, code, "warning") in {(row["path"], row["code"], row["severity"]) for row in found["findings"]}
 
 
 def test_honest_delimiters_are_read(ground: Ground) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import hl7v2
 from common.models.errors import ERRORS
+from hl7_gateway.core.charset_findings import charset_findings
 from hl7_gateway.core.message import acknowledgment_id, read_header
 
 UNPARSABLE: Final = "hl7.unparsable"
@@ -27,7 +28,7 @@ def inspected(body: bytes) -> dict[str, Any]:
             "findings": [],
         }
     header = read_header(message)
-    findings = hl7v2.validate(message)
+    findings = [*hl7v2.validate(message), *charset_findings(message)]
     return {
         "valid": all(finding.severity != "error" for finding in findings),
         "error_code": None,

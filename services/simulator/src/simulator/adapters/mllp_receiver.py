@@ -75,7 +75,8 @@ class MllpReceiver:
         assert task is not None
         self._open.add(task)
         try:
-            with contextlib.suppress(OSError):
+            # A cancelled handler would be told to the event loop as an error; `stop` means no more than an end.
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 await self._serve(reader, writer)
         finally:
             self._open.discard(task)
@@ -98,6 +99,8 @@ class MllpReceiver:
         """Whether the connection goes on."""
         if reply.delay_s:
             await asyncio.sleep(reply.delay_s)
+        if writer.transport.is_closing():
+            return False
         writer.write(reply.data)
         await writer.drain()
         if reply.close:

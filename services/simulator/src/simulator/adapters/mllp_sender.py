@@ -50,6 +50,8 @@ class MllpLink:
 
     async def _step(self, step: Step, timeout_s: float) -> bytes:
         if isinstance(step, Write):
+            if self._writer.transport.is_closing():
+                raise ConnectionResetError  # a closed transport raises nothing of use when it is written to
             async with asyncio.timeout(timeout_s):
                 self._writer.write(step.data)
                 await self._writer.drain()

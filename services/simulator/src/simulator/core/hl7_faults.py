@@ -41,17 +41,18 @@ SENDER_FAULTS: Final = (
     FaultRow(
         "hl7-delimiters", "MSH-1 and MSH-2 are not the usual ones", _SENDER, "D12",
         "Honest ones (honest 1) are read like any other: AA. Where the body keeps the usual ones (honest 0), every "
-        "segment is unreadable: a listener that validates first answers AE (hl7.invalid).",
+        "segment is unreadable: a listener that validates first answers AE (hl7.invalid), its ERR says 100.",
         (Parameter("honest", 0, 0, 1, "1: the whole message uses them; 0: only the header says so"),),
     ),
     FaultRow(
         "hl7-version", "MSH-12 names a version that does not exist", _SENDER, "D13",
-        "MSH-12 is 9.9. A listener that validates first answers AE (hl7.invalid) with MSH-12 in its ERR.",
+        "MSH-12 is 9.9. The message is read by the rules of the latest version and answered AA; HL7 Validator warns at "
+        "MSH-12 (203).",
     ),
     FaultRow(
         "hl7-charset", "MSH-18 says UTF-8, the bytes are ISO 8859-1", _SENDER, "D9",
-        "A letter of PID-5 is no UTF-8. A listener that validates first answers AE (hl7.invalid) at PID-5; the "
-        "bytes are kept as they came.",
+        "A letter of PID-5 is no UTF-8. The message is answered AA and kept as it came; HL7 Validator warns at MSH-18 "
+        "(102) with the place of the first such byte.",
     ),
     FaultRow(
         "hl7-duplicates", "Each message is sent again after its acknowledgement, as after a time-out", _SENDER, "D16",

@@ -132,8 +132,7 @@ def _charge(scene: Scene) -> Sequence[str]:
     fee = f"{80 + below(220, scene.seed, 'fee')}.00"
     fields = {
         1: "1", 4: timestamp(scene.appointment.start, scene.practice), 5: scene.at, 6: "CG",
-        7: components(code, display),
-        10: "1", 11: fee, 19: components(_DIAGNOSES[0][0], _DIAGNOSES[0][1], "I10"), 20: scene.doctor(),
+        7: components(code, display), 10: "1", 11: fee, 19: components(*_DIAGNOSES[0], "I10"), 20: scene.doctor(),
         25: components(choice(("99213", "99214", "99203"), scene.seed, "cpt"), "Office visit", "C4"),
     }  # fmt: skip
     return (segment_of("FT1", fields),)

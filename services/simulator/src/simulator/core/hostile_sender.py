@@ -100,7 +100,8 @@ def _broken_line(message: bytes, _: Mapping[str, int]) -> bytes:
 def _delimiters(message: bytes, parameters: Mapping[str, int]) -> bytes:
     if parameters["honest"]:
         return with_delimiters(message, OTHER_DELIMITERS)
-    return b"MSH" + OTHER_DELIMITERS.encode() + message[8:]
+    header, end, rest = message.partition(b"\r")
+    return with_delimiters(header, OTHER_DELIMITERS) + end + rest
 
 
 def _field(row: bytes, number: int, value: bytes) -> bytes:
