@@ -4,8 +4,12 @@ answer, count and record."""
 from __future__ import annotations
 
 import base64
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -296,7 +300,32 @@ def test_a_feed_reaches_the_gateway_and_counts_its_answers(ground: Ground) -> No
     assert (after["frames"] - before["frames"], after["connections"] - before["connections"]) == (150, 4)
     assert [row["name"] for row in ground.suite.call("GET", f"{SIMULATOR}/feeds")["items"]] == ["busy"]
     ground.suite.call("DELETE", f"{SIMULATOR}/feeds/busy")
-    assert ground.suite.request("GET", f"{SIMULATOR}/feeds/busy").status_code == 404
+    for method in ("GET", "DELETE"):
+        assert ground.suite.request(method, f"{SIMULATOR}/feeds/busy").status_code == 404
+
+
+def test_a_captured_shape_is_played_to_the_gateway(ground: Ground, tmp_path: Path) -> None:
+    capture = tmp_path / "capture.hl7"
+    rows = [message("A-1"), message("A-2").replace(b"|2.5.1", b"|2.3"), message("A-3", "ADT^A31") + b"ZPI|1|SITE\r"]
+    capture.write_bytes(b"".join(b"\x0b" + row + b"\x1c\r" for row in rows))
+    command = [sys.executable, "-m", "simulator", "capture", str(capture), "--output", str(tmp_path / "shape.json")]
+    subprocess.run(command, check=True, timeout=60)
+    text = (tmp_path / "shape.json").read_text()
+    assert not any(word in text for word in ("SYNTHETIC", "4711", "SITE", "ZPI", "A-1", "HERE", "19700101"))
+    plan = {
+        "port": ground.plain[1],
+        "rate_per_minute": 60_000,
+        "messages_max": 40,
+        "seed": 3,
+        "shape": json.loads(text),
+    }
+    before = ground.counters(ground.plain)["frames"]
+    assert ground.suite.call("PUT", f"{SIMULATOR}/feeds/shaped", plan)["from_shape"]
+    eventually(lambda: ground.suite.call("GET", f"{SIMULATOR}/feeds/shaped")["state"] == "ended", within_s=WITHIN_S)
+    found = ground.suite.call("GET", f"{SIMULATOR}/feeds/shaped")
+    assert (found["sent"], found["acknowledgment_codes"], found["mismatched"]) == (40, {"AA": 40}, 0)
+    assert set(found["message_types"]) == {"ADT^A08", "ADT^A31"}
+    assert ground.counters(ground.plain)["frames"] == before + 40
 
 
 def test_an_idle_feed_withholds_its_messages_with_its_connections_open(ground: Ground) -> None:
@@ -320,6 +349,6 @@ def test_an_idle_feed_withholds_its_messages_with_its_connections_open(ground: G
     ],
 )  # fmt: skip
 def test_a_feed_that_cannot_be_is_refused(ground: Ground, body: dict[str, Any]) -> None:
-    refused = ground.suite.request("PUT", f"{SIMULATOR}/feeds/wrong", body)
+    refused = ground.suite.request("PUT", f"{SIMULATOR}/feeds/wrong", {"port": 2575, **body})
     assert (refused.status_code, refused.json()["code"]) == (422, "request.invalid")
-    assert ground.suite.request("PUT", f"{SIMULATOR}/feeds/x", {"practice": "none"}).status_code == 404
+    assert ground.suite.request("PUT", f"{SIMULATOR}/feeds/x", {"port": 1, "practice": "none"}).status_code == 404

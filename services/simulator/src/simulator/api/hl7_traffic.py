@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Protocol
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.models.clock import Clock, instant_text
 from common.models.errors import FieldError, SuiteError
 from common.models.paging import decode_cursor, encode_cursor
+from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import LIMIT_DEFAULT, CursorText, Limit, page_body
 from simulator.core.chance import number
 from simulator.core.feed import CONNECTIONS_MAX, RATE_MAX, FeedPlan, FeedState, state_json
@@ -20,6 +21,7 @@ from simulator.core.shape import Shape, shape_from
 from simulator.core.world import World
 from simulator.use_cases.run_feeds import Feeds
 
+CallerOf = Annotated[Caller, Depends(caller_of)]
 FeedName = Annotated[str, Path(pattern="^[a-z][a-z0-9-]{0,39}$", description="how the feed is called")]
 
 
@@ -39,7 +41,7 @@ class FeedStart(BaseModel):
 
     practice: str | None = Field(default=None, max_length=40, description="a simulated practice; by default the first")
     host: str = Field(default="127.0.0.1", min_length=1, max_length=253, description="where the listener is")
-    port: int = Field(default=2575, ge=1, le=65535)
+    port: int = Field(ge=1, le=65535)
     rate_per_minute: float = Field(default=60.0, gt=0, le=RATE_MAX, description="messages per minute, on average")
     curve: Literal["constant", "workday", "shape"] = Field(
         default="constant",
@@ -61,17 +63,17 @@ def add_routes(api: APIRouter, world: World, feeds: Feeds, receiver: Receiver, c
 
 def _feed_routes(api: APIRouter, world: World, feeds: Feeds, clock: Clock) -> None:
     @api.get("/feeds", summary="Integration Simulator: HL7 feeds")
-    async def list_feeds() -> dict[str, Any]:
-        """Every feed with what became of its messages."""
-        return page_body([_feed_json(state) for state in feeds.all()], None)
+    async def list_feeds(caller: CallerOf) -> dict[str, Any]:
+        """Every feed of the tenant with what became of its messages."""
+        return page_body([_feed_json(state) for state in feeds.all(caller.tenant)], None)
 
     @api.get("/feeds/{name}", summary="Integration Simulator: one HL7 feed")
-    async def read_feed(name: FeedName) -> dict[str, Any]:
+    async def read_feed(name: FeedName, caller: CallerOf) -> dict[str, Any]:
         """One feed."""
-        return _feed_json(feeds.get(name))
+        return _feed_json(feeds.get(caller.tenant, name))
 
     @api.put("/feeds/{name}", summary="Integration Simulator: start an HL7 feed")
-    async def start_feed(name: FeedName, body: FeedStart) -> dict[str, Any]:
+    async def start_feed(name: FeedName, body: FeedStart, caller: CallerOf) -> dict[str, Any]:
         """Start a feed, in the place of one of that name. The sender's faults that are on shape what it sends."""
         plan = FeedPlan(
             name=name,
@@ -88,12 +90,12 @@ def _feed_routes(api: APIRouter, world: World, feeds: Feeds, clock: Clock) -> No
             mix=_mix(body.mix),
             shape=_shape(body),
         )
-        return _feed_json(await feeds.start(plan))
+        return _feed_json(await feeds.start(caller.tenant, plan))
 
     @api.delete("/feeds/{name}", status_code=204, summary="Integration Simulator: end an HL7 feed")
-    async def remove_feed(name: FeedName) -> Response:
-        """End a feed and forget its counts; one that is not there stays so."""
-        await feeds.remove(name)
+    async def remove_feed(name: FeedName, caller: CallerOf) -> Response:
+        """End a feed and forget its counts."""
+        await feeds.remove(caller.tenant, name)
         return Response(status_code=204)
 
 

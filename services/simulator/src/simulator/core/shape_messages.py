@@ -45,7 +45,7 @@ def compose_shaped(shape: Shape, scene: Scene) -> Shaped:
         if name == "MSH":
             rows.append(_header(segment, given, scene, kind, VERSION if version == OTHER else version, charset))
         else:
-            label = "XXX" if name == UNKNOWN_SEGMENT else name
+            label = "X00" if name == UNKNOWN_SEGMENT else name
             rows.append("|".join([label, *_fields(segment, given, scene, place)]).rstrip("|"))
     body = "".join(f"{each}\r" for each in rows).encode(_CODECS.get(charset, "utf-8"), "replace")
     delimiters = drawn(shape.delimiters, scene.seed, "delimiters") or USUAL_DELIMITERS

@@ -24,54 +24,59 @@ WAITING_MESSAGES_MAX: Final = 100
 RECONNECT_S: Final = 0.2
 IDLE_FAULT: Final = "hl7-feed-idle"
 
+_Key = tuple[str, str]
+"""Tenant and name."""
+
 
 class Feeds:
-    """The feeds by name; one that ended is kept until it is removed or started again."""
+    """The feeds by tenant and name; one that ended is kept until it is removed or started again."""
 
     def __init__(self, world: World, sender: MessageSender, clock: Clock, pause: Pause) -> None:
         self._world = world
         self._sender = sender
         self._clock = clock
         self._pause = pause
-        self._states: dict[str, FeedState] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._states: dict[_Key, FeedState] = {}
+        self._tasks: dict[_Key, asyncio.Task[None]] = {}
 
-    def all(self) -> list[FeedState]:
-        """Every feed, by name."""
-        return [self._states[name] for name in sorted(self._states)]
+    def all(self, tenant: str) -> list[FeedState]:
+        """Every feed of a tenant, by name."""
+        return [self._states[key] for key in sorted(self._states) if key[0] == tenant]
 
-    def get(self, name: str) -> FeedState:
+    def get(self, tenant: str, name: str) -> FeedState:
         """One feed; raises SuiteError `simulator.not-found`."""
-        state = self._states.get(name)
+        state = self._states.get((tenant, name))
         if state is None:
             raise SuiteError("simulator.not-found", "There is no feed of that name.")
         return state
 
-    async def start(self, plan: FeedPlan) -> FeedState:
+    async def start(self, tenant: str, plan: FeedPlan) -> FeedState:
         """Start a feed, in the place of one of its name; raises
         SuiteError `simulator.not-found`, `request.conflict`."""
         chart = self._world.chart(plan.practice)
         if chart is None:
             raise SuiteError("simulator.not-found", "There is no simulated practice of that name.")
-        if plan.name not in self._states and len(self._states) >= FEEDS_MAX:
+        key = (tenant, plan.name)
+        if key not in self._states and len(self._states) >= FEEDS_MAX:
             raise SuiteError("request.conflict", f"At most {FEEDS_MAX} feeds; remove one that is not used.")
-        await self._cancel(plan.name)
-        state = self._states[plan.name] = FeedState(plan, self._clock.now())
-        self._tasks[plan.name] = asyncio.create_task(self._run(state, chart), name=f"feed-{plan.name}")
+        await self._cancel(key)
+        state = self._states[key] = FeedState(plan, self._clock.now())
+        self._tasks[key] = asyncio.create_task(self._run(state, chart), name=f"feed-{plan.name}")
         return state
 
-    async def remove(self, name: str) -> None:
-        """Stop a feed and forget it; one that is not there stays so."""
-        await self._cancel(name)
-        self._states.pop(name, None)
+    async def remove(self, tenant: str, name: str) -> None:
+        """Stop a feed and forget it; raises SuiteError `simulator.not-found`."""
+        self.get(tenant, name)
+        await self._cancel((tenant, name))
+        self._states.pop((tenant, name), None)
 
     async def stop(self) -> None:
         """End all of them."""
-        for name in list(self._tasks):
-            await self._cancel(name)
+        for key in list(self._tasks):
+            await self._cancel(key)
 
-    async def _cancel(self, name: str) -> None:
-        task = self._tasks.pop(name, None)
+    async def _cancel(self, key: _Key) -> None:
+        task = self._tasks.pop(key, None)
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
