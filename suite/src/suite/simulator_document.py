@@ -35,7 +35,7 @@ The same seed sends the same messages (their times aside); a patient's messages 
 order.
 
 `curve`: `constant`; `workday` (peaks in the morning and after lunch in the practice's time zone, few at night and at
-the weekend, distances exponential); `shape`. `mix` replaces the weights of the table, e.g. `{"ADT^A08": 3, "SIU^S12": 1}`.
+the weekend, distances exponential); `shape`. `mix` replaces the weights of the table, e.g. `{"ADT^A08": 3}`.
 Patients and appointments are those of the simulated FHIR server: the identifiers agree.
 
 | kind | structure | weight |

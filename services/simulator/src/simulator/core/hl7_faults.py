@@ -22,7 +22,7 @@ SENDER_FAULTS: Final = (
     FaultRow(
         "hl7-segment-missing", "Messages lack their PID segment", _SENDER, "D10",
         "The message parses; PID is absent. A listener that validates first answers AE (hl7.invalid), its ERR names "
-        "PID; one that does not stores it, and its findings name PID.",
+        "PID; one that does not stores it as it came, and HL7 Validator names PID.",
     ),
     FaultRow(
         "hl7-segment-order", "Segments stand in the wrong place", _SENDER, "D17",
