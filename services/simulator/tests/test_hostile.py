@@ -10,7 +10,7 @@ from simulator.core.faults import FAULTS
 from simulator.core.hl7_faults import RECEIVER_FAULTS, SENDER_FAULTS
 from simulator.core.hl7_feed import MessageKind, compose, frame, read_acknowledgment
 from simulator.core.hostile_receiver import RECORDS_MAX, Inbox, Reading, reply_to
-from simulator.core.hostile_sender import Expect, Write, steps_of
+from simulator.core.hostile_sender import TRICKLE_S_MAX, Expect, GiveUp, Wait, Write, steps_of
 from simulator.core.practice import make_practice
 
 NOW = datetime(2026, 3, 4, 15, 0, tzinfo=UTC)
@@ -42,6 +42,13 @@ def test_without_faults_all_is_well() -> None:
 @pytest.mark.parametrize("row", SENDER_FAULTS, ids=lambda row: row.name)
 def test_each_senders_fault_changes_what_is_sent(row) -> None:
     assert steps_of(MESSAGE, {row.name: defaults(row.name)}) != steps_of(MESSAGE, {})
+
+
+def test_a_trickle_ends() -> None:
+    slow = steps_of(MESSAGE, {"hl7-trickle": {"pause_ms": 5000}})
+    assert slow[-1] == GiveUp()
+    assert sum(step.duration_s for step in slow if isinstance(step, Wait)) <= TRICKLE_S_MAX
+    assert steps_of(MESSAGE, {"hl7-trickle": {"pause_ms": 1}})[-1] == Expect()
 
 
 @pytest.mark.parametrize("row", RECEIVER_FAULTS, ids=lambda row: row.name)

@@ -13,6 +13,7 @@ from simulator.core.hl7_feed import frame, with_delimiters
 
 Active = Mapping[str, Mapping[str, int]]
 """Faults that are on, with their parameters."""
+TRICKLE_S_MAX: Final = 55.0
 WRONG_END: Final = b"\r\n"
 UNKNOWN_VERSION: Final = b"9.9"
 OTHER_DELIMITERS: Final = "#*!%@"
@@ -151,8 +152,11 @@ def _half_open(message: bytes, parameters: Mapping[str, int]) -> tuple[Step, ...
 
 def _trickle(message: bytes, parameters: Mapping[str, int]) -> tuple[Step, ...]:
     pause = Wait(parameters["pause_ms"] / 1000)
-    drops = (Write(bytes([byte])) for byte in frame(message))
-    return (*(step for drop in drops for step in (drop, pause)), Expect())
+    whole = frame(message)
+    # Who asked waits for the end of it: after so many bytes the sender gives up.
+    bytes_max = int(TRICKLE_S_MAX / pause.duration_s)
+    drops = [step for byte in whole[:bytes_max] for step in (Write(bytes([byte])), pause)]
+    return (*drops, Expect() if len(whole) <= bytes_max else GiveUp())
 
 
 def _repeated(message: bytes, parameters: Mapping[str, int]) -> tuple[Step, ...]:
