@@ -22,7 +22,9 @@ API, TOKEN = Surface.API, Surface.TOKEN_ENDPOINT
 
 
 def test_the_faults_that_are_promised() -> None:
-    assert set(FAULTS) == {"expired-secret", "unauthorized", "rate-limited", "unavailable", "slow", "clock-skew"}
+    vendor = {name for name in FAULTS if not name.startswith("hl7-")}
+    assert vendor == {"expired-secret", "unauthorized", "rate-limited", "unavailable", "slow", "clock-skew"}
+    assert {row.cause for row in FAULTS.values() if row.cause[0] == "D"} == {f"D{number}" for number in range(1, 19)}
     assert all(row.expected and row.surfaces for row in FAULTS.values())
 
 

@@ -22,6 +22,7 @@ from common.runtime.host import PROCESS_ACCESS, Host, compose
 from common.runtime.settings import RuntimeSettings
 from common.runtime.settings import catalogue_markdown as settings_markdown
 from suite.composition import SERVICES, SETTINGS
+from suite.simulator_document import simulator_hl7_markdown
 
 DOCS: Final = Path(__file__).resolve().parents[3] / "docs"
 
@@ -35,6 +36,7 @@ def documents() -> dict[str, str]:
             "settings.md": settings_markdown(SETTINGS),
             "access.md": access_markdown(host),
             "asyncapi.yaml": asyncapi_yaml(),
+            "simulator-hl7.md": simulator_hl7_markdown(),
             "openapi.json": json.dumps(host.app.openapi(), indent=1, sort_keys=True, ensure_ascii=False) + "\n",
         }
 

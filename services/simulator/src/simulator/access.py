@@ -21,6 +21,13 @@ ACCESS: Final = (
     Access("PUT", "/faults/{name}", OPERATE),
     Access("DELETE", "/faults/{name}", OPERATE),
     Access("POST", "/hl7:send", OPERATE),
+    Access("GET", "/feeds", READ_STATE),
+    Access("GET", "/feeds/{name}", READ_STATE),
+    Access("PUT", "/feeds/{name}", OPERATE),
+    Access("DELETE", "/feeds/{name}", OPERATE),
+    Access("GET", "/receiver", READ_STATE),
+    Access("GET", "/receiver/messages", READ_STATE),
+    Access("DELETE", "/receiver/messages", OPERATE),
     Access("POST", "/epic/{tenant}/oauth2/token", frozenset(), _VENDOR),
     *(Access(method, "/epic/{tenant}/{path:path}", frozenset(), _VENDOR) for method in VENDOR_METHODS),
 )

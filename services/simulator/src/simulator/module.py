@@ -14,10 +14,13 @@ from common.runtime.runtime import Runtime
 from common.runtime.settings import load
 from simulator.access import ACCESS
 from simulator.adapters.key_sets import PublishedKeySets
+from simulator.adapters.mllp_receiver import MllpReceiver
 from simulator.adapters.mllp_sender import MllpSender
-from simulator.api import operator, vendor
+from simulator.api import hl7_traffic, operator, vendor
+from simulator.core.fault_row import Surface
 from simulator.core.world import World
 from simulator.settings import SimulatorSettings
+from simulator.use_cases.run_feeds import Feeds
 
 PREFIX: Final = "/simulator"
 
@@ -36,14 +39,26 @@ def build(runtime: Runtime) -> Module:
     keys = PublishedKeySets(policy, runtime.telemetry, runtime.clock)
     addresses = vendor.Addresses(f"{PREFIX}/v1", settings.public_url)
     router = APIRouter(tags=["simulator"])
-    operator.add_routes(router, world, MllpSender(policy, runtime.telemetry), addresses, runtime.clock, runtime.ids)
+    sender = MllpSender(policy, runtime.telemetry)
+    feeds = Feeds(world, sender, runtime.clock, asyncio.sleep)
+    receiver = MllpReceiver(
+        settings.receiver_host,
+        settings.receiver_port,
+        runtime.clock,
+        lambda: world.faults.on(Surface.HL7_RECEIVER, runtime.clock.now()),
+    )
+    operator.add_routes(router, world, sender, addresses, runtime.clock, runtime.ids)
+    hl7_traffic.add_routes(router, world, feeds, receiver, runtime.clock)
     vendor.add_routes(router, world, keys, addresses, runtime.clock, runtime.ids, asyncio.sleep)
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
+        await receiver.start()
         try:
             yield
         finally:
+            await feeds.stop()
+            await receiver.stop()
             await keys.close()
 
     return Module(name="simulator", prefix=PREFIX, router=router, access=ACCESS, lifespan=lifespan)

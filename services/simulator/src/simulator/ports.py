@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from simulator.core.clients import Client
+from simulator.core.hostile_sender import Step
 
 Pause = Callable[[float], Awaitable[object]]
 """Waits for so many seconds."""
@@ -18,11 +19,32 @@ class KeySets(Protocol):
         """The client's JWKS document; `fresh` goes past the cache. None when it cannot be had."""
 
 
-class MessageSender(Protocol):
-    """Sends one HL7 message over MLLP."""
+class Link(Protocol):
+    """A connection over which messages are sent, one after the other."""
 
-    async def send(self, host: str, port: int, message: bytes, *, timeout_s: float) -> bytes:
-        """The body of the answering frame.
+    async def play(self, steps: Sequence[Step], *, timeout_s: float) -> bytes:
+        """Do the steps; the body of the last frame that was waited for.
+
+        Raises SuiteError `peer.connect`, `peer.timeout`, `peer.unreadable`; the connection is of no more use then.
+        """
+
+    async def close(self) -> None:
+        """Close it."""
+
+
+class MessageSender(Protocol):
+    """Sends HL7 messages over MLLP."""
+
+    async def send(
+        self, host: str, port: int, message: bytes, *, timeout_s: float, steps: Sequence[Step] | None = None
+    ) -> bytes:
+        """The body of the answering frame; `steps` say how it is sent, if not as it should be.
 
         Raises SuiteError `peer.dns`, `peer.address-refused`, `peer.connect`, `peer.timeout`, `peer.unreadable`.
+        """
+
+    async def open(self, host: str, port: int, *, timeout_s: float) -> Link:
+        """A connection for several messages.
+
+        Raises SuiteError `peer.dns`, `peer.address-refused`, `peer.connect`, `peer.timeout`.
         """

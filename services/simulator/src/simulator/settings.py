@@ -27,6 +27,10 @@ class SimulatorSettings(ServiceSettings):
         default="", description="base URL in links and token audiences; empty: the address that a request came to"
     )
     token_life_s: int = Field(default=300, ge=1, le=86_400, description="life of an access token in seconds")
+    receiver_host: str = Field(default="127.0.0.1", description="address the simulated MLLP receiver listens on")
+    receiver_port: int | None = Field(
+        default=None, ge=0, le=65535, description="port of the simulated MLLP receiver (0: any free one; empty: none)"
+    )
     export_takes_s: float = Field(default=2.0, gt=0, le=86_400, description="how long a Group export takes")
 
     @field_validator("practices", mode="before")

@@ -1,9 +1,10 @@
-"""One HL7 message over MLLP: connect to an allowed address, send a frame, read a frame."""
+"""HL7 messages over MLLP: connect to an allowed address, send a frame, read a frame; or as faults would have it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Final
 
 from opentelemetry import trace
@@ -14,9 +15,58 @@ from common.models.trace import mllp_trace_id, traceparent
 from common.runtime.outbound import AddressPolicy
 from common.runtime.telemetry import Telemetry, context_of
 from simulator.core.hl7_feed import END_BLOCK, START_BLOCK, frame
+from simulator.core.hostile_sender import Expect, GiveUp, Step, Wait, Write
 
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 CONNECT_TIMEOUT_S: Final = 5.0
+
+
+class MllpLink:
+    """`Link`: an open connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def play(self, steps: Sequence[Step], *, timeout_s: float) -> bytes:
+        """Do the steps; the body of the last frame that was waited for. Raises SuiteError as the port says."""
+        body = b""
+        for step in steps:
+            try:
+                body = await self._step(step, timeout_s) or body
+            except TimeoutError:
+                raise SuiteError("peer.timeout", f"No acknowledgement within {timeout_s:g} s.") from None
+            except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                raise SuiteError("peer.unreadable", "The receiver sent no whole frame.") from None
+            except OSError as error:
+                raise SuiteError("peer.connect", "The receiver cut the connection.") from error
+        return body
+
+    async def close(self) -> None:
+        """Close it."""
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    async def _step(self, step: Step, timeout_s: float) -> bytes:
+        if isinstance(step, Write):
+            if self._writer.transport.is_closing():
+                raise ConnectionResetError  # a closed transport raises nothing of use when it is written to
+            async with asyncio.timeout(timeout_s):
+                self._writer.write(step.data)
+                await self._writer.drain()
+        elif isinstance(step, Wait):
+            await asyncio.sleep(step.duration_s)
+        elif isinstance(step, GiveUp):
+            raise SuiteError("peer.timeout", "The fault that is switched on gives up without an acknowledgement.")
+        else:
+            async with asyncio.timeout(timeout_s):
+                answer = await self._reader.readuntil(END_BLOCK)
+            _, start, body = answer[: -len(END_BLOCK)].rpartition(START_BLOCK)
+            if not start:
+                raise SuiteError("peer.unreadable", "The receiver's answer has no start block.")
+            return body
+        return b""
 
 
 class MllpSender:
@@ -26,8 +76,10 @@ class MllpSender:
         self._policy = policy
         self._telemetry = telemetry
 
-    async def send(self, host: str, port: int, message: bytes, *, timeout_s: float) -> bytes:
-        """The body of the answering frame; raises SuiteError as the port says.
+    async def send(
+        self, host: str, port: int, message: bytes, *, timeout_s: float, steps: Sequence[Step] | None = None
+    ) -> bytes:
+        """The body of the (last) answering frame; raises SuiteError as the port says.
 
         The span is of the trace that the receiver derives from the same message, and linked to what asked for it.
         """
@@ -38,29 +90,16 @@ class MllpSender:
             kind=SpanKind.CLIENT,
             links=[trace.Link(asking)] if asking.is_valid else [],
         ):
-            return await self._send(host, port, message, timeout_s=timeout_s)
+            link = await self.open(host, port, timeout_s=timeout_s)
+            try:
+                return await link.play(steps or (Write(frame(message)), Expect()), timeout_s=timeout_s)
+            finally:
+                await link.close()
 
-    async def _send(self, host: str, port: int, message: bytes, *, timeout_s: float) -> bytes:
-        reader, writer = await self._connect(host, port, min(timeout_s, CONNECT_TIMEOUT_S))
-        try:
-            async with asyncio.timeout(timeout_s):
-                writer.write(frame(message))
-                await writer.drain()
-                answer = await reader.readuntil(END_BLOCK)
-        except TimeoutError:
-            raise SuiteError("peer.timeout", f"No acknowledgement within {timeout_s:g} s.") from None
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            raise SuiteError("peer.unreadable", "The receiver sent no whole frame.") from None
-        except OSError as error:
-            raise SuiteError("peer.connect", "The receiver cut the connection.") from error
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-        _, start, body = answer[: -len(END_BLOCK)].rpartition(START_BLOCK)
-        if not start:
-            raise SuiteError("peer.unreadable", "The receiver's answer has no start block.")
-        return body
+    async def open(self, host: str, port: int, *, timeout_s: float) -> MllpLink:
+        """A connection for several messages; raises SuiteError `peer.dns`, `peer.address-refused`, `peer.connect`,
+        `peer.timeout`."""
+        return MllpLink(*await self._connect(host, port, min(timeout_s, CONNECT_TIMEOUT_S)))
 
     async def _connect(
         self, host: str, port: int, timeout_s: float

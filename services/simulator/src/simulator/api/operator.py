@@ -17,7 +17,7 @@ from common.runtime.http import LIMIT_DEFAULT, CursorText, Limit, page_body
 from simulator.api.vendor import Addresses
 from simulator.core.chart import Chart
 from simulator.core.clients import Client, ClientTakenError, RegisterFullError
-from simulator.core.faults import FAULTS, ActiveFault, BadParameterError, FaultRow, UnknownFaultError
+from simulator.core.faults import FAULTS, ActiveFault, BadParameterError, FaultRow, Surface, UnknownFaultError
 from simulator.core.hl7_feed import MessageKind
 from simulator.core.metadata import SCOPES_OFFERED
 from simulator.core.practice import CSN_SYSTEM, MRN_SYSTEM, Patient
@@ -229,8 +229,14 @@ def _hl7_routes(api: APIRouter, world: World, sender: MessageSender, clock: Cloc
             minutes=body.minutes,
         )
         # MSH-10 holds 20 characters up to HL7 2.6.
+        now = clock.now()
         sent = await send_message(
-            _chart(world, body.practice), sender, order, now=clock.now(), control_id=ids.token(12)[:20]
+            _chart(world, body.practice),
+            sender,
+            order,
+            now=now,
+            control_id=ids.token(12)[:20],
+            faults=world.faults.on(Surface.HL7_SENDER, now),
         )
         return {
             "kind": body.kind.value,

@@ -5,43 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Final
 
 from simulator.core.answer import Answer
+from simulator.core.fault_row import FaultRow, Parameter, Surface
+from simulator.core.hl7_faults import HL7_FAULTS
+
+__all__ = ["FAULTS", "ActiveFault", "BadParameterError", "Effect", "FaultRow", "Faults", "Surface", "UnknownFaultError"]
 
 
-class Surface(StrEnum):
-    """What of the vendor a call meets."""
-
-    TOKEN_ENDPOINT = "token-endpoint"  # noqa: S105 - a surface, no secret
-    API = "api"
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A number that shapes a fault; the unit ends the name."""
-
-    name: str
-    default: int
-    low: int
-    high: int
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class FaultRow:
-    """One fault. `cause` is its id in the catalogue of causes, `expected` what the suite should show."""
-
-    name: str
-    title: str
-    surfaces: frozenset[Surface]
-    cause: str
-    expected: str
-    parameters: tuple[Parameter, ...] = ()
-
-
-_BOTH: Final = frozenset(Surface)
+_BOTH: Final = frozenset({Surface.API, Surface.TOKEN_ENDPOINT})
 _API: Final = frozenset({Surface.API})
 _TOKEN: Final = frozenset({Surface.TOKEN_ENDPOINT})
 
@@ -78,6 +51,7 @@ FAULTS: Final[dict[str, FaultRow]] = {
             "answer invalid_client too. Clock skew at the next poll.",
             (Parameter("offset_s", 600, -86_400, 86_400, "vendor's clock minus true time in seconds"),),
         ),
+        *HL7_FAULTS,
     )
 }  # fmt: skip
 
@@ -155,6 +129,14 @@ class Faults:
             del self._active[name]
             return None
         return fault
+
+    def on(self, surface: Surface, now: datetime) -> dict[str, Mapping[str, int]]:
+        """The faults of a surface that are on, in the order of the rows, with their parameters."""
+        return {
+            name: fault.parameters
+            for name, row in FAULTS.items()
+            if surface in row.surfaces and (fault := self.active(name, now)) is not None
+        }
 
     def effect(self, surface: Surface, now: datetime) -> Effect:
         """What all faults together do to a call of that surface."""

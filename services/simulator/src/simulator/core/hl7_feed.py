@@ -21,6 +21,7 @@ VERSION: Final = "2.5.1"
 CHARACTER_SET: Final = "UNICODE UTF-8"
 START_BLOCK: Final = b"\x0b"
 END_BLOCK: Final = b"\x1c\r"
+USUAL_DELIMITERS: Final = "|^~\\&"
 NULL: Final = '""'
 _CSN_OID: Final = "1.2.840.114350.1.13.0.1.7.3.698084.8"
 _ESCAPES: Final = str.maketrans(
@@ -73,16 +74,16 @@ def compose(
     if kind is MessageKind.BOOK and appointment is None:
         raise ValueError("SIU S12 needs an appointment")
     sent = timestamp(now, practice)
-    segments = [_msh(kind, practice, sent, control_id)]
+    segments = [msh_of(f"{kind.value}^{_STRUCTURES[kind]}", practice, sent, control_id)]
     doctor = practice.practitioners[patient.practitioner]
     place = next(iter(practice.locations.values()))
     if appointment is None:
-        segments.append(_segment("EVN", {1: kind.value[-3:], 2: sent}))
-        segments.append(_pid(patient, cleared))
-        segments.append(_pv1(kind, doctor, place, sent))
+        segments.append(segment_of("EVN", {1: kind.value[-3:], 2: sent}))
+        segments.append(pid_of(patient, cleared))
+        segments.append(pv1_of("I" if kind is MessageKind.ADMIT else "O", doctor, place, sent))
     else:
         doctor, place = practice.practitioners[appointment.practitioner], practice.locations[appointment.location]
-        segments += _booking(practice, patient, appointment, doctor, place, cleared, sent)
+        segments += booking_of(practice, patient, appointment, doctor, place, cleared, sent)
     return "".join(f"{segment}\r" for segment in segments).encode()
 
 
@@ -91,17 +92,26 @@ def frame(message: bytes) -> bytes:
     return START_BLOCK + message + END_BLOCK
 
 
-def _segment(name: str, fields: dict[int, str]) -> str:
+def with_delimiters(message: bytes, delimiters: str) -> bytes:
+    """The message in five other delimiters (MSH-1 and MSH-2); where one of them was text, a hyphen stands now."""
+    usual, wanted = USUAL_DELIMITERS.encode(), delimiters.encode()
+    foreign = bytes(set(wanted) - set(usual))
+    return message.translate(bytes.maketrans(foreign + usual, b"-" * len(foreign) + wanted))
+
+
+def segment_of(name: str, fields: dict[int, str]) -> str:
     """A segment from its fields by number; trailing empty ones are left out."""
     last = max((number for number, value in fields.items() if value), default=0)
     return "|".join([name, *(fields.get(number, "") for number in range(1, last + 1))])
 
 
-def _components(*parts: str) -> str:
+def components(*parts: str) -> str:
+    """Components, escaped; trailing empty ones are left out."""
     return "^".join(map(escape, parts)).rstrip("^")
 
 
-def _msh(kind: MessageKind, practice: Practice, sent: str, control_id: str) -> str:
+def msh_of(message_type: str, practice: Practice, sent: str, control_id: str) -> str:
+    """The header; `message_type` is MSH-9 whole."""
     # MSH-1 is the separator itself, so the fields after the name begin with MSH-2.
     fields = {
         1: "^~\\&",
@@ -110,29 +120,30 @@ def _msh(kind: MessageKind, practice: Practice, sent: str, control_id: str) -> s
         4: "PRACTICE_STUDIO",
         5: "INTEGRATIONS",
         6: sent,
-        8: f"{kind.value}^{_STRUCTURES[kind]}",
+        8: message_type,
         9: escape(control_id),
         10: "P",
         11: VERSION,
         16: "USA",
         17: CHARACTER_SET,
     }
-    return _segment("MSH", fields)
+    return segment_of("MSH", fields)
 
 
-def _pid(patient: Patient, cleared: frozenset[str]) -> str:
-    name = _components(patient.family, patient.given[0] if patient.given else "", " ".join(patient.given[1:]))
+def pid_of(patient: Patient, cleared: frozenset[str]) -> str:
+    """The patient; a field of `cleared` without a value is null."""
+    name = components(patient.family, patient.given[0] if patient.given else "", " ".join(patient.given[1:]))
     address = patient.address
-    phones = [_components(patient.phone, "PRN", "PH")] if patient.phone else []
+    phones = [components(patient.phone, "PRN", "PH")] if patient.phone else []
     if patient.email:
-        phones.append(_components("", "NET", "Internet", patient.email))
+        phones.append(components("", "NET", "Internet", patient.email))
     fields = {
         1: "1",
-        3: _components(patient.mrn, "", "", ASSIGNING_AUTHORITY, "MR"),
+        3: components(patient.mrn, "", "", ASSIGNING_AUTHORITY, "MR"),
         5: f"{name}{'^' * (6 - name.count('^'))}L",
         7: patient.birth_date.strftime("%Y%m%d") if patient.birth_date else "",
         8: _SEX.get(patient.sex, "U"),
-        11: _components(address.line, "", address.city, address.state, address.postal_code, "USA", "H")
+        11: components(address.line, "", address.city, address.state, address.postal_code, "USA", "H")
         if address
         else "",
         13: "~".join(phones),
@@ -140,19 +151,20 @@ def _pid(patient: Patient, cleared: frozenset[str]) -> str:
     for number, named in ((7, {"birth_date"}), (11, {"address"}), (13, {"phone", "email"})):
         if not fields[number] and cleared & named:
             fields[number] = NULL
-    return _segment("PID", fields)
+    return segment_of("PID", fields)
 
 
-def _doctor(doctor: Practitioner) -> str:
-    return _components(doctor.npi, doctor.family, doctor.given, "", "", "", doctor.suffix, "", "NPI")
+def doctor_of(doctor: Practitioner) -> str:
+    """A member of the staff (data type XCN)."""
+    return components(doctor.npi, doctor.family, doctor.given, "", "", "", doctor.suffix, "", "NPI")
 
 
-def _pv1(kind: MessageKind, doctor: Practitioner, place: Location, sent: str) -> str:
-    patient_class = "I" if kind is MessageKind.ADMIT else "O"
-    return _segment("PV1", {1: "1", 2: patient_class, 3: _components(place.code), 7: _doctor(doctor), 44: sent})
+def pv1_of(patient_class: str, doctor: Practitioner, place: Location, sent: str) -> str:
+    """The visit; `patient_class` of HL7 table 0004."""
+    return segment_of("PV1", {1: "1", 2: patient_class, 3: components(place.code), 7: doctor_of(doctor), 44: sent})
 
 
-def _booking(
+def booking_of(
     practice: Practice,
     patient: Patient,
     row: Appointment,
@@ -160,33 +172,35 @@ def _booking(
     place: Location,
     cleared: frozenset[str],
     sent: str,
+    status: str = "Booked",
 ) -> list[str]:
+    """The segments of a scheduling message behind MSH; `status` of HL7 table 0278."""
     code, display = row.visit_type
     start, end = timestamp(row.start, practice), timestamp(row.end, practice)
-    number = _components(row.csn, "EPC", _CSN_OID, "ISO")
+    number = components(row.csn, "EPC", _CSN_OID, "ISO")
     minutes = str(row.minutes)
-    visit_type = _components(code, display)
+    visit_type = components(code, display)
     scheduling = {
         1: number,
         2: number,
-        6: "BOOKED^Booked",
-        7: _components("", row.reason) if row.reason else "",
+        6: components(status.upper(), status),
+        7: components("", row.reason) if row.reason else "",
         8: visit_type,
         9: minutes,
         10: "min^minutes",
         11: f"^^{minutes}^{start}^{end}",
-        16: _doctor(doctor),
-        20: _doctor(doctor),
-        25: "Booked",
+        16: doctor_of(doctor),
+        20: doctor_of(doctor),
+        25: status,
     }
     return [
-        _segment("SCH", scheduling),
-        _pid(patient, cleared),
-        _pv1(MessageKind.BOOK, doctor, place, sent),
-        _segment("RGS", {1: "1", 2: "A"}),
-        _segment("AIS", {1: "1", 2: "A", 3: visit_type, 4: start, 7: minutes, 8: "min^minutes"}),
-        _segment("AIL", {1: "1", 2: "A", 3: _components(place.code), 6: start, 9: minutes, 10: "min^minutes"}),
-        _segment("AIP", {1: "1", 2: "A", 3: _doctor(doctor), 6: start, 9: minutes, 10: "min^minutes"}),
+        segment_of("SCH", scheduling),
+        pid_of(patient, cleared),
+        pv1_of("O", doctor, place, sent),
+        segment_of("RGS", {1: "1", 2: "A"}),
+        segment_of("AIS", {1: "1", 2: "A", 3: visit_type, 4: start, 7: minutes, 8: "min^minutes"}),
+        segment_of("AIL", {1: "1", 2: "A", 3: components(place.code), 6: start, 9: minutes, 10: "min^minutes"}),
+        segment_of("AIP", {1: "1", 2: "A", 3: doctor_of(doctor), 6: start, 9: minutes, 10: "min^minutes"}),
     ]
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from common.models.errors import SuiteError
 from simulator.core.change import Changed, change_patient, new_appointment
 from simulator.core.chart import Chart
 from simulator.core.hl7_feed import MessageKind, compose, read_acknowledgment
+from simulator.core.hostile_sender import Active, steps_of
 from simulator.core.practice import Appointment
 from simulator.ports import MessageSender
+
+NO_FAULTS: Final[Active] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,11 @@ class Sent:
     appointment_id: str | None
 
 
-async def send_message(chart: Chart, sender: MessageSender, order: Order, *, now: datetime, control_id: str) -> Sent:
-    """Send one message. The change stays in the simulated practice, acknowledged or not: it happened there.
+async def send_message(
+    chart: Chart, sender: MessageSender, order: Order, *, now: datetime, control_id: str, faults: Active = NO_FAULTS
+) -> Sent:
+    """Send one message, as the sender's faults have it that are on. The change stays in the simulated practice,
+    acknowledged or not: it happened there.
 
     Raises SuiteError `simulator.not-found` for an unknown patient, `request.invalid` for an impossible change, and
     `peer.*` when no acknowledgement came.
@@ -66,7 +73,9 @@ async def send_message(chart: Chart, sender: MessageSender, order: Order, *, now
         cleared=changed.cleared,
         appointment=appointment,
     )
-    answer = await sender.send(order.host, order.port, message, timeout_s=order.timeout_s)
+    answer = await sender.send(
+        order.host, order.port, message, timeout_s=order.timeout_s, steps=steps_of(message, faults)
+    )
     acknowledgment = read_acknowledgment(answer)
     if acknowledgment is None:
         raise SuiteError("peer.unreadable", "The receiver's answer is no HL7 acknowledgement.")
