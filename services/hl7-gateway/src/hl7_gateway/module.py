@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from common.runtime.background import background
 from common.runtime.database import Database
@@ -103,12 +105,8 @@ def build(runtime: Runtime) -> Module:
     destinations = _destinations(runtime, settings, connections, outbound, leases)
     sending = _sending(runtime, connections, outbound, receiving)
     again, replays = _again(runtime, settings, database, leases, sending, outbound, receiving)
+    forgetting = _forgetting(settings, leases, receiving, outbound)
     committing: list[asyncio.Task[None]] = []
-
-    async def forget() -> None:
-        """Prune what recognises old messages, on one replica."""
-        window_s = settings.duplicate_window_s
-        await leases.run_while_held("hl7.forget-seen", lambda: forget_seen(receiving.intake, window_s))
 
     async def catalogue() -> None:
         """Catalogue on one replica, so that messages are told of in order."""
@@ -116,25 +114,11 @@ def build(runtime: Runtime) -> Module:
             await receiving.cataloguer.run()
         await leases.run_while_held("hl7.catalogue", receiving.cataloguer.run)
 
-    async def forget_old() -> None:
-        """Delete old messages, on one replica."""
-        retention = Retention(settings.bodies_kept_s, settings.bodies_bytes_max, settings.headers_kept_s)
-        await leases.run_while_held(
-            "hl7.forget-messages", lambda: forget_messages(receiving.intake, receiving.store, retention)
-        )
-
-    async def forget_sent() -> None:
-        """Delete what was sent long ago, on one replica."""
-        kept_s = settings.outbound_kept_s
-        await leases.run_while_held("hl7.forget-sent", lambda: forget_settled(outbound, kept_s))
-
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         async with (
             receiving.running(settings.stop_timeout_s, committing),
-            background(
-                "hl7-gateway", forget, catalogue, forget_old, forget_sent, destinations.run, receiving.listeners.run
-            ),
+            background("hl7-gateway", catalogue, *forgetting, destinations.run, receiving.listeners.run),
             background("hl7-replays", replays.run),
         ):
             try:
@@ -166,6 +150,22 @@ def build(runtime: Runtime) -> Module:
         stream_topics=("ps.hl7.received.v1", "ps.hl7.rejected.v1", "ps.hl7.delivery.v1"),
         ready=ready,
     )
+
+
+def _forgetting(
+    settings: Hl7GatewaySettings, leases: Leases, receiving: _Receiving, outbound: SqlOutboundStore
+) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    """What deletes what is old; each on one replica."""
+    intake, window_s, kept_s = receiving.intake, settings.duplicate_window_s, settings.outbound_kept_s
+    retention = Retention(settings.bodies_kept_s, settings.bodies_bytes_max, settings.headers_kept_s)
+    return [
+        partial(leases.run_while_held, f"hl7.{name}", work)
+        for name, work in (
+            ("forget-seen", lambda: forget_seen(intake, window_s)),
+            ("forget-messages", lambda: forget_messages(intake, receiving.store, retention)),
+            ("forget-sent", lambda: forget_settled(outbound, kept_s)),
+        )
+    ]
 
 
 def _receiving(
