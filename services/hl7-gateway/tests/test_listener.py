@@ -112,6 +112,25 @@ async def test_many_connections_share_a_commit_and_keep_their_order(running_gate
         assert len(store.batches) <= 3
 
 
+async def test_a_silent_peer_is_probed_and_one_that_is_gone_is_counted(running_gateway: Any, message: Message) -> None:
+    async with running_gateway() as gateway:
+        client = await gateway.client()
+        await client.send(message("k-1"))
+        assert await client.code() == ("AA", "k-1")
+        (protocol,) = gateway.listener.open
+        endpoint = protocol._transport.get_extra_info("socket")
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+        assert endpoint.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert [endpoint.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [60, 15, 4, 120_000]
+        transport = protocol._transport
+        protocol.connection_lost(TimeoutError("no answer to the probes"))
+        counters = gateway.listener.counters
+        assert (counters.connections_keep_alive_failed, counters.connections_reset) == (1, 0)
+        assert gateway.listener.open == set()
+        transport.abort()
+        client.close()
+
+
 async def test_a_peer_that_went_away_disturbs_nobody(running_gateway: Any, message: Message) -> None:
     store = GatedStore()
     async with running_gateway(store) as gateway:

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol, cast
 
 from common.models.clock import Clock
 from common.models.errors import SuiteError
+from hl7_gateway.adapters.keep_alive import keep_alive
 from hl7_gateway.adapters.tls_material import certificate_of, server_context
 from hl7_gateway.core.allowed_peers import Admission, Certificate, admission
 from hl7_gateway.core.connection import Connection, Cut, Event, Limits, Outside, Received, State, TooLarge
@@ -57,6 +58,7 @@ class Counters:
     connections_refused: int = 0
     connections_not_allowed: int = 0
     connections_reset: int = 0
+    connections_keep_alive_failed: int = 0
     connections_idle: int = 0
     connections_slow: int = 0
     frames: int = 0
@@ -253,7 +255,7 @@ class _Protocol(asyncio.Protocol):
             # An acknowledgement is small and waited for (Nagle's algorithm would hold it back).
             endpoint.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # A peer that lost its power says nothing; the system then finds out before the idle time is over.
-            endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(self._listener.limits.keep_alive))
+            keep_alive(endpoint, self._listener.limits.keep_alive)
         shown = f"[{named[0]}]" if ":" in self._address else self._address
         self._peer = Peer(f"{shown}:{named[1]}", admitted)
 
@@ -273,7 +275,9 @@ class _Protocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection.lost()
         self._transport = None
-        if exc is not None:
+        if isinstance(exc, TimeoutError):  # ETIMEDOUT: nobody answered the probes
+            self._listener.counters.connections_keep_alive_failed += 1
+        elif exc is not None:
             self._listener.counters.connections_reset += 1
         self._listener.closed(self, self._address)
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from common.models.clock import instant_text
 from common.models.errors import SuiteError
 from common.runtime.outbound import AddressPolicy
+from hl7_gateway.adapters.keep_alive import keep_alive
 from hl7_gateway.adapters.tls_material import client_context
 from hl7_gateway.core.connection_configuration import Connection, TlsMaterial
 from hl7_gateway.core.delivery import Ending
@@ -75,7 +76,7 @@ class MllpConnector:
         configuration = connection.configuration
         endpoint = await _tcp(address, configuration.port)
         if configuration.keep_alive:
-            endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            keep_alive(endpoint, True)
         try:
             if configuration.tls.mode == "off":
                 return StreamLink(*await asyncio.open_connection(sock=endpoint, limit=READ_BYTES_MAX))
