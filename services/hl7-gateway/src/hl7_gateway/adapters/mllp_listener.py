@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, cast
 from common.models.clock import Clock
 from common.models.errors import SuiteError
 from hl7_gateway.adapters.keep_alive import keep_alive
-from hl7_gateway.adapters.tls_material import certificate_of, server_context
+from hl7_gateway.adapters.tls_material import certificate_of, server_context, tell_refused
 from hl7_gateway.core.allowed_peers import Admission, Certificate, admission
 from hl7_gateway.core.connection import Connection, Cut, Event, Limits, Outside, Received, State, TooLarge
 from hl7_gateway.core.connection_configuration import AllowedPeer, TlsMaterial
@@ -56,6 +56,7 @@ class Counters:
 
     connections: int = 0
     connections_refused: int = 0
+    connections_tls_refused: int = 0
     connections_not_allowed: int = 0
     connections_reset: int = 0
     connections_keep_alive_failed: int = 0
@@ -124,6 +125,8 @@ class MllpListener:
     async def start(self) -> None:
         """Listen; raises SuiteError `start.port-in-use` naming address and port."""
         loop = asyncio.get_running_loop()
+        if self.door.tls is not None:
+            tell_refused(self.door.tls, self._tls_refused)
         try:
             # No SO_REUSEPORT: two listeners on one port would share its peers by chance.
             self._server = await loop.create_server(
@@ -159,6 +162,11 @@ class MllpListener:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
         self._server = None
+
+    def _tls_refused(self, reason: str) -> None:
+        """A handshake failed: who it was never became a connection."""
+        self.counters.connections_tls_refused += 1
+        _log.warning("TLS handshake refused", extra={"code": "peer.tls", "error_type": reason, "port": self.port})
 
     @property
     def listening(self) -> bool:
