@@ -138,13 +138,16 @@ def test_an_siu_carries_patient_and_appointment() -> None:
         ("S14", "", None),
         ("S15", "", "cancelled"),
         ("S14", "Noshow", "noshow"),
+        ("S16", "", "cancelled"),
+        ("S17", "", "entered-in-error"),
+        ("S26", "", "noshow"),
     ],
 )
 def test_the_status_comes_from_sch_25_or_the_trigger(trigger: str, filler_status: str, status: str | None) -> None:
     sch = f"SCH|77^EPC^1.2.4^ISO|||||PATIENT^Patient asked|||||||||||||||||||{filler_status}"
     (update,) = mapped(trigger, sch).updates
     assert update.record.document().get("status") == status
-    assert ("cancelation_reason" in update.carried) is (trigger == "S15")
+    assert ("cancelation_reason" in update.carried) is (trigger in {"S15", "S16", "S17"})
 
 
 def test_the_end_follows_from_a_duration_with_a_unit_only() -> None:
@@ -174,7 +177,9 @@ def test_an_appointment_that_can_not_be_mapped_leaves_the_patient(sch: str, reje
 def test_what_is_applied_is_a_table() -> None:
     assert supported("ADT", "A08")
     assert supported("SIU", "S15")
-    assert not supported("ADT", "A03")
+    assert supported("ADT", "A13")
+    assert supported("SIU", "S26")
+    assert not supported("ADT", "A40")
     assert not supported("ORU", "R01")
 
 

@@ -22,14 +22,25 @@ TAKEN: Final[dict[tuple[str, str], MessageType]] = {
     (row.message_type, row.trigger_event): row
     for row in (
         MessageType("ADT", "A01", "Admit / visit notification"),
+        MessageType("ADT", "A02", "Transfer a patient"),
+        MessageType("ADT", "A03", "Discharge / end visit"),
         MessageType("ADT", "A04", "Register a patient"),
+        MessageType("ADT", "A05", "Pre-admit a patient"),
+        MessageType("ADT", "A06", "Change an outpatient to an inpatient"),
+        MessageType("ADT", "A07", "Change an inpatient to an outpatient"),
         MessageType("ADT", "A08", "Update patient information"),
+        MessageType("ADT", "A11", "Cancel admit / visit notification"),
+        MessageType("ADT", "A12", "Cancel transfer"),
+        MessageType("ADT", "A13", "Cancel discharge / end visit"),
         MessageType("ADT", "A28", "Add person information"),
         MessageType("ADT", "A31", "Update person information"),
         MessageType("SIU", "S12", "New appointment booking"),
         MessageType("SIU", "S13", "Appointment rescheduling"),
         MessageType("SIU", "S14", "Appointment modification"),
         MessageType("SIU", "S15", "Appointment cancellation"),
+        MessageType("SIU", "S16", "Appointment discontinuation"),
+        MessageType("SIU", "S17", "Appointment deletion"),
+        MessageType("SIU", "S26", "Patient did not show up for an appointment"),
     )
 }
 _TYPES: Final = frozenset(message_type for message_type, _ in TAKEN)

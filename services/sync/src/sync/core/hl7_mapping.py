@@ -317,7 +317,7 @@ def _appointment(
         elif sch.repetitions(number):
             concept = _concept(sch, number)
             carried.put(name, [concept] if listed and concept else concept)
-    if trigger_event == "S15":
+    if trigger_event in _ENDED:
         carried.put("cancelation_reason", _concept(sch, 6) or None)
     _put_times(message, sch, carried, read_time)
     _put_participants(message, carried, systems)
@@ -353,7 +353,10 @@ _STATUSES: Final = {
     "complete": "fulfilled", "noshow": "noshow", "cancelled": "cancelled", "canceled": "cancelled", "dc": "cancelled",
     "deleted": "entered-in-error",
 }  # fmt: skip
-_STATUS_OF_TRIGGER: Final = {"S12": "booked", "S13": "booked", "S15": "cancelled"}
+_STATUS_OF_TRIGGER: Final = {
+    "S12": "booked", "S13": "booked", "S15": "cancelled", "S16": "cancelled", "S17": "entered-in-error",
+    "S26": "noshow",
+}  # fmt: skip
 
 
 def _put_times(message: Message, sch: Segment, carried: _Carried, read_time: ReadTime) -> None:
@@ -444,10 +447,18 @@ _RESOURCES: Final[tuple[tuple[str, str, int | None, _ReadActor], ...]] = (
     ("AIL", "Location", 2, _location),
 )
 
+_ENDED: Final = frozenset({"S15", "S16", "S17"})
+"""Their SCH-6 says why there is no appointment any more (§10.3.5 to §10.3.7)."""
+
+# Of visits too: each says who the patient is as of then (§3.3); the visit itself (PV1) is not kept.
+_VISITS: Final = {"A01", "A02", "A03", "A04", "A05", "A06", "A07", "A08", "A11", "A12", "A13"}
+_PERSONS: Final = {"A28", "A31"}
+_APPOINTMENTS: Final = ("S12", "S13", "S14", "S15", "S16", "S17", "S26")
+
 _Mapping = Callable[[Message, str, Sequence[IdentifierSystem], ReadTime], Update | None]
 _MAPPINGS: Final[Mapping[tuple[str, str], tuple[_Mapping, ...]]] = {
-    **{("ADT", trigger): (_patient,) for trigger in ("A01", "A04", "A08", "A28", "A31")},
-    **{("SIU", trigger): (_patient_if_named, _appointment) for trigger in ("S12", "S13", "S14", "S15")},
+    **{("ADT", trigger): (_patient,) for trigger in _VISITS | _PERSONS},
+    **{("SIU", trigger): (_patient_if_named, _appointment) for trigger in _APPOINTMENTS},
 }
 
 
