@@ -72,7 +72,7 @@ class PatientChanges(_Body):
         default=None, min_length=1, max_length=5
     )
     birth_date: date | None = None
-    sex: Literal["female", "male", "other", "unknown"] | None = None
+    sex: Literal["male", "female", "other", "unknown"] | None = None
     phone: str | None = Field(default=None, max_length=30)
     email: str | None = Field(default=None, max_length=120)
     address: AddressChange | None = None
