@@ -201,7 +201,8 @@ RULES: Final[dict[str, Rule]] = {
         Rule(
             "hl7-rejected", "HL7 messages are rejected", "warning",
             ("ps.hl7.rejected.v1", "ps.hl7.received.v1"), _hl7_rejected,
-            quiet_s=600.0,
+            # One accepted message proves nothing: where one type of several is rejected, the alert would come and go.
+            resolve_after=20, quiet_s=600.0,
             next_step="Read the error code of the rejected messages; correct the sender or the channel's senders.",
         ),
         Rule(
