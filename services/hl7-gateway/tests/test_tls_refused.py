@@ -72,7 +72,7 @@ class Ground:
         finally:
             writer.transport.abort()
 
-    async def refused(self, count: int = 1) -> dict[str, int]:
+    async def wait_for_refusals(self, count: int = 1) -> dict[str, int]:
         async with asyncio.timeout(WAIT_S):
             while self.listener.counters.connections_tls_refused < count:  # noqa: ASYNC110 - a counter has no event
                 await asyncio.sleep(0.005)
@@ -140,7 +140,7 @@ async def test_a_peer_whose_tls_does_not_fit_is_named_and_the_others_go_on(
         reader, writer = await asyncio.open_connection("127.0.0.1", ground.listener.port, ssl=good)
         caplog.set_level(logging.WARNING, "hl7_gateway.listener")
         assert await ground.send(message("no"), shown(ground)) == b""
-        assert await ground.refused() == {name: 1}
+        assert await ground.wait_for_refusals() == {name: 1}
         (line,) = [row for row in caplog.records if row.name == "hl7_gateway.listener"]
         assert (line.msg, vars(line)["outcome"]) == ("connection refused: no TLS", name)
         assert (ground.listener.counters.connections, ground.listener.counters.frames) == (1, 0)
@@ -163,7 +163,7 @@ async def test_a_peer_that_does_not_trust_us_is_named(opened: Any, authority: An
     async with opened() as ground:
         for context in (knows_nobody, knows_another):
             await asyncio.to_thread(connect, ground.listener.port, context)
-        assert await ground.refused(2) == {"ours-not-trusted": 2}
+        assert await ground.wait_for_refusals(2) == {"ours-not-trusted": 2}
 
 
 @on_both_loops
@@ -172,7 +172,7 @@ async def test_a_message_behind_the_handshake_is_taken(opened: Any, message: Mes
         context = ground.context(ground.authority)
         for number in range(20):
             assert await ground.send(message(f"h-{number}"), context) == f"AA|h-{number}".encode()
-        assert await ground.refused(0) == {}
+        assert await ground.wait_for_refusals(0) == {}
 
 
 @on_both_loops
@@ -231,7 +231,7 @@ async def test_a_peer_that_does_not_finish_the_handshake_is_named(
     async with opened(handshake_timeout_s=0.3 if leave is _silent else 10.0) as ground:
         with socket.create_connection(("127.0.0.1", ground.listener.port)) as endpoint:
             await leave(endpoint)
-            assert await ground.refused() == {name: 1}
+            assert await ground.wait_for_refusals() == {name: 1}
         assert await ground.send(message("yes"), ground.context(ground.authority)) == b"AA|yes"
 
 
