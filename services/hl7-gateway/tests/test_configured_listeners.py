@@ -1,14 +1,11 @@
 """Listeners as configuration, in the module as the host runs it: each setting does what it says."""
 
 import asyncio
-import contextlib
 import hashlib
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
-
-import pytest
 
 from common.models.access import Role
 from common.testing import OTHER_TENANT
@@ -208,71 +205,3 @@ async def test_a_port_that_is_taken_meanwhile_is_named_and_had_later(
         assert (await listening.wait_for("failed"))["error_code"] == "connection.port-in-use"
     await listening.wait_for("listening")
     assert await listening.send(message("q-1")) == [("AA", "q-1")]
-
-
-async def _plain(port: int, _: ssl.SSLContext) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"\x0bMSH|^~\\&|EPIC|CLINIC\r\x1c\r")
-    async with asyncio.timeout(WAIT_S):
-        with contextlib.suppress(OSError):
-            await reader.read()
-    writer.close()
-
-
-async def _shaken(port: int, context: ssl.SSLContext) -> None:
-    async with asyncio.timeout(WAIT_S):
-        with contextlib.suppress(OSError):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
-            writer.write(b"\x0bMSH|\x1c\r")  # TLS 1.3: the refusal of our certificate comes after our hello
-            await reader.read()
-            writer.close()
-
-
-def _old(context: ssl.SSLContext) -> None:
-    context.minimum_version = ssl.TLSVersion.TLSv1
-    context.maximum_version = ssl.TLSVersion.TLSv1_1
-    context.set_ciphers("ALL:@SECLEVEL=0")
-
-
-async def wait_until_refused(listening: Listening) -> Any:
-    async with asyncio.timeout(WAIT_S):
-        while not (counters := (await listening.live())["counters"])["connections_tls_refused"]:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-    return counters
-
-
-@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1:DeprecationWarning")
-@pytest.mark.parametrize(
-    "what", ["no certificate", "plain text", "an old version", "a certificate of another authority"]
-)
-async def test_tls_that_does_not_fit_is_counted_named_and_disturbs_nobody(
-    suite: Any, connect: Any, free_port: int, authority: Any, message: Message, caplog: Any, what: str
-) -> None:
-    certificate, key = authority.issue()
-    mine, my_key = authority.issue("sender.example")
-    listening = Listening(suite, connect, free_port)
-    await listening.create(
-        tls={"mode": "mutual", "certificate_pem": certificate, "private_key_pem": key, "ca_pem": authority.pem}
-    )
-    trusting = ssl.create_default_context(cadata=authority.pem)
-    context, folder = trusting, suite.runtime.settings.data
-    if what == "a foreign certificate":
-        (folder / "other.pem").write_text("".join(type(authority)().issue("other.example")))
-        context.load_cert_chain(folder / "other.pem")
-    if what == "an old version":
-        _old(context)
-    await (_plain if what == "plain text" else _shaken)(free_port, context)
-    counters = await wait_until_refused(listening)
-    assert counters["frames"] == 0
-    (told,) = [record for record in caplog.records if record.message == "TLS handshake refused"]
-    assert (told.code, bool(told.error_type)) == ("peer.tls", True)
-
-    pem = folder / "mine.pem"
-    pem.write_text(mine + my_key)
-    trusting = ssl.create_default_context(cadata=authority.pem)
-    trusting.load_cert_chain(pem)
-    reader, writer = await asyncio.open_connection("127.0.0.1", free_port, ssl=trusting)
-    writer.write(b"\x0b" + message("t-1") + b"\x1c\r")
-    async with asyncio.timeout(WAIT_S):
-        assert b"MSA|AA|t-1" in await reader.readuntil(b"\x1c\r")
-    writer.close()

@@ -7,14 +7,11 @@ import contextlib
 import resource
 import socket
 import sqlite3
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from common.runtime.host import claim_port
 
@@ -65,37 +62,6 @@ def stored(data: Path) -> int:
     with contextlib.closing(sqlite3.connect(data / "hl7-intake.sqlite3")) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         return int(database.execute("SELECT count(*) FROM body").fetchone()[0])
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own; skipped where we may not mount one."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(tmp_path)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small file system can be mounted: {mounted.stderr.decode().strip()}")
-    yield tmp_path
-    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
-
-
-async def test_a_full_disk_is_never_a_yes_and_room_is_found_again(
-    small_disk: Path, connect: Any, message: Message
-) -> None:
-    filler = small_disk / "filler"
-
-    def fill() -> None:
-        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(b"x" * 4096)
-
-    async with gateway_of(small_disk, connect) as (_, client):
-        await client.send(message("before"))
-        assert await client.code() == ("AA", "before")
-        big = message("full", name="N" * 200_000)
-        fill()
-        await refused_then_taken(client, big, "full", filler.unlink)
-    assert stored(small_disk) == 2
 
 
 async def test_a_disk_that_fails_is_never_a_yes_and_its_return_is_noticed(

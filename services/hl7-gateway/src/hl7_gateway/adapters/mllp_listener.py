@@ -20,7 +20,8 @@ from typing import Any, Final, Protocol, cast
 from common.models.clock import Clock
 from common.models.errors import SuiteError
 from hl7_gateway.adapters.keep_alive import keep_alive
-from hl7_gateway.adapters.tls_material import certificate_of, server_context, tell_refused
+from hl7_gateway.adapters.tls_material import certificate_of, server_context
+from hl7_gateway.adapters.tls_server import TlsServer
 from hl7_gateway.core.allowed_peers import Admission, Certificate, admission
 from hl7_gateway.core.connection import Connection, Cut, Event, Limits, Outside, Received, State, TooLarge
 from hl7_gateway.core.connection_configuration import AllowedPeer, TlsMaterial
@@ -56,8 +57,8 @@ class Counters:
 
     connections: int = 0
     connections_refused: int = 0
-    connections_tls_refused: int = 0
     connections_not_allowed: int = 0
+    connections_tls_refused: int = 0
     connections_reset: int = 0
     connections_keep_alive_failed: int = 0
     connections_idle: int = 0
@@ -80,6 +81,7 @@ class ListenerLimits:
     connection: Limits
     connections_per_peer_max: int = 100_000
     keep_alive: bool = True
+    handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,32 +120,39 @@ class MllpListener:
         self.clock = clock
         self.open: set[_Protocol] = set()
         self.paused: set[_Protocol] = set()
-        self._server: asyncio.Server | None = None
+        self.tls_refusals: Counter[str] = Counter()
+        """Why handshakes failed: names of `tls_server`."""
+        self._server: asyncio.Server | TlsServer | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._emptied = asyncio.Event()
 
     async def start(self) -> None:
         """Listen; raises SuiteError `start.port-in-use` naming address and port."""
-        loop = asyncio.get_running_loop()
-        if self.door.tls is not None:
-            tell_refused(self.door.tls, self._tls_refused)
         try:
-            # No SO_REUSEPORT: two listeners on one port would share its peers by chance.
-            self._server = await loop.create_server(
-                lambda: _Protocol(self),
-                self.host,
-                self.port,
-                backlog=BACKLOG,
-                reuse_address=True,
-                ssl=self.door.tls,
-                ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if self.door.tls is not None else None,
-            )
+            self._server = await (self._serve() if self.door.tls is None else self._serve_tls(self.door.tls))
         except OSError as error:
             place = f"{self.host}:{self.port} ({self.name}): {error.strerror or 'cannot be listened on'}"
             raise SuiteError("start.port-in-use", place) from error
         self.port = int(self._server.sockets[0].getsockname()[1])
         self._sweeper = asyncio.create_task(self._sweep(), name="mllp-sweeper")
         _log.info("listening for HL7", extra={"port": self.port})
+
+    async def _serve(self) -> asyncio.Server:
+        # No SO_REUSEPORT: two listeners on one port would share its peers by chance.
+        return await asyncio.get_running_loop().create_server(
+            lambda: _Protocol(self), self.host, self.port, backlog=BACKLOG, reuse_address=True
+        )
+
+    async def _serve_tls(self, context: ssl.SSLContext) -> TlsServer:
+        server = TlsServer(
+            context,
+            self.limits.handshake_timeout_s,
+            protocol=lambda: _Protocol(self),
+            admit=self._room,
+            refused=self._tls_refused,
+        )
+        await server.start(self.host, self.port, BACKLOG)
+        return server
 
     async def stop(self, timeout_s: float) -> None:
         """Accept no more, read the frames in hand to their end, answer what is owed, close."""
@@ -163,11 +172,6 @@ class MllpListener:
             await asyncio.gather(self._sweeper, return_exceptions=True)
         self._server = None
 
-    def _tls_refused(self, reason: str) -> None:
-        """A handshake failed: who it was never became a connection."""
-        self.counters.connections_tls_refused += 1
-        _log.warning("TLS handshake refused", extra={"code": "peer.tls", "error_type": reason, "port": self.port})
-
     @property
     def listening(self) -> bool:
         """Whether peers can connect."""
@@ -181,15 +185,12 @@ class MllpListener:
             "state": "listening" if self.listening else "stopped",
             "connections_open": len(self.open),
             "counters": asdict(self.counters),
+            "tls_refusals": dict(self.tls_refusals),
         }
 
     def opened(self, protocol: _Protocol, address: str, certificate: Certificate | None) -> Admission | None:
         """Let it in, or say why not."""
-        if len(self.open) >= self.limits.connections_max:
-            self._refuse("too many", self.limits.connections_max)
-            return None
-        if self.by_address[address] >= self.limits.connections_per_peer_max:
-            self._refuse("too many of one peer", self.limits.connections_per_peer_max)
+        if not self._room(address, Counter()):
             return None
         admitted = admission(self.door.allowed_peers, address, certificate)
         if admitted is None:
@@ -202,9 +203,23 @@ class MllpListener:
         self._emptied.clear()
         return admitted
 
-    def _refuse(self, why: str, limit: int) -> None:
+    def _room(self, address: str, handshakes: Counter[str]) -> bool:
+        """Handshakes take places too; without room a connection ends, before its own costs anything."""
+        if len(self.open) + handshakes.total() >= self.limits.connections_max:
+            return self._refused("connections_max", self.limits.connections_max)
+        if self.by_address[address] + handshakes[address] >= self.limits.connections_per_peer_max:
+            return self._refused("connections_per_peer_max", self.limits.connections_per_peer_max)
+        return True
+
+    def _refused(self, setting: str, limit: int) -> bool:
         self.counters.connections_refused += 1
-        _log.warning("connection refused: %s", why, extra={"limit": limit, "port": self.port})
+        _log.warning("connection refused: too many", extra={"setting": setting, "limit": limit, "port": self.port})
+        return False
+
+    def _tls_refused(self, why: str) -> None:
+        self.counters.connections_tls_refused += 1
+        self.tls_refusals[why] += 1
+        _log.warning("connection refused: no TLS", extra={"outcome": why, "port": self.port})
 
     def closed(self, protocol: _Protocol, address: str) -> None:
         """It is gone."""

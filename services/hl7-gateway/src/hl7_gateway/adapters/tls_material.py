@@ -10,7 +10,7 @@ import hashlib
 import secrets
 import ssl
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,25 +64,6 @@ def server_context(material: TlsMaterial, *, mutual: bool) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED if mutual else ssl.CERT_NONE
     _show(context, material)
     return context
-
-
-def tell_refused(context: ssl.SSLContext, refused: Callable[[str], None]) -> None:
-    """Call `refused` with OpenSSL's name of the reason for every handshake of the context that fails.
-
-    An event loop tells a protocol only of connections that were made.
-    """
-
-    class Told(ssl.SSLObject):
-        def do_handshake(self) -> None:
-            try:
-                super().do_handshake()
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                raise
-            except ssl.SSLError as error:
-                refused(error.reason or type(error).__name__)
-                raise
-
-    context.sslobject_class = Told
 
 
 def certificate_of(der: bytes) -> Certificate:
