@@ -187,7 +187,9 @@ async def test_mutual_tls_names_the_sender(
     assert b"MSA|AA|t-1" in await sent(mine, my_key, folder)
     assert await sent(stranger, stranger_key, folder) == b""
     assert await sent(None, "", folder) == b""
-    assert (await listening.live())["counters"]["connections_not_allowed"] == 1
+    live = await listening.live()
+    assert (live["counters"]["connections_not_allowed"], live["counters"]["connections_tls_refused"]) == (1, 1)
+    assert live["tls_refusals"] == {"no-certificate": 1}
 
 
 async def test_a_port_that_is_taken_meanwhile_is_named_and_had_later(

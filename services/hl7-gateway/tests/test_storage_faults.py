@@ -1,4 +1,4 @@
-"""The gateway as a process on storage that fails: a full disk, a disk that answers EIO.
+"""The gateway as a process on storage that fails: a full disk, a disk that answers EIO, a database server that is gone.
 
 Never AA while it lasts; an AE, or a closed connection, within 5 s; taken again within 30 s; and afterwards everything
 that was acknowledged is there, once.
@@ -12,14 +12,16 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from common.runtime.host import claim_port
+from infrastructure.fixtures import postgres_url_of
 
 PROGRAM = Path(__file__).parent / "gateway_process.py"
 SHIM = Path(__file__).parent / "failing_storage.c"
@@ -79,14 +81,21 @@ def rows(data: Path, name: str, statement: str) -> list[Any]:
         return [row[0] for row in connection.execute(statement)]
 
 
-async def wait_until_kept(data: Path, sent: list[str]) -> None:
-    """Until every message is in the catalogue; then it must be there once."""
+async def wait_until_kept(read: Callable[[], Awaitable[list[Any]]], sent: list[str]) -> None:
+    """Until every message is in the catalogue, whose control ids `read` reads; then it must be there once."""
     async with asyncio.timeout(KEPT_S):
-        while not set(sent) <= set(rows(data, "hl7-gateway", "SELECT control_id FROM message")):  # noqa: ASYNC110 - another process
+        while not set(sent) <= set(await read()):  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.1)
-    assert rows(data, "hl7-intake", "PRAGMA integrity_check") == ["ok"]
-    stored = Counter(rows(data, "hl7-gateway", "SELECT control_id FROM message"))
+    stored = Counter(await read())
     assert {control_id: stored[control_id] for control_id in sent} == dict.fromkeys(sent, 1)
+
+
+async def wait_until_kept_in_files(data: Path, sent: list[str]) -> None:
+    async def read() -> list[Any]:
+        return rows(data, "hl7-gateway", "SELECT control_id FROM message")
+
+    await wait_until_kept(read, sent)
+    assert rows(data, "hl7-intake", "PRAGMA integrity_check") == ["ok"]
 
 
 @asynccontextmanager
@@ -166,7 +175,7 @@ async def test_a_full_disk_is_never_acknowledged_and_got_over(small_disk: Path, 
         ballast.unlink()
         await sender.wait_until_taken("after")
         await other.wait_until_taken("full-39")
-        await wait_until_kept(data, [*sender.acknowledged, *other.acknowledged])
+        await wait_until_kept_in_files(data, [*sender.acknowledged, *other.acknowledged])
         sender.close()
         other.close()
 
@@ -186,5 +195,31 @@ async def test_a_disk_that_answers_with_errors_is_never_acknowledged_and_got_ove
             flag.unlink()
             for number in range(10):  # one that was stored all the same, and not acknowledged, is not stored again
                 await sender.wait_until_taken(f"eio-{turn}-{number}")
-        await wait_until_kept(data, sender.acknowledged)
+        await wait_until_kept_in_files(data, sender.acknowledged)
+        sender.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("going", ["stop", "kill"])
+async def test_a_database_server_that_goes_is_never_acknowledged_and_got_over(
+    tmp_path: Path, private_postgres: Any, message: Message, going: str
+) -> None:
+    url = postgres_url_of(private_postgres)
+
+    async def read() -> list[Any]:
+        connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+        try:
+            return [row[0] for row in await connection.fetch("SELECT control_id FROM hl7_gateway.message")]
+        finally:
+            await connection.close()
+
+    async with gateway(tmp_path, PS_DATABASE_URL=url) as port:
+        sender = Sender(port, message)
+        for turn in range(2):
+            assert await sender.send(f"before-{turn}") == "AA"
+            await asyncio.to_thread(getattr(private_postgres, going))
+            assert {await sender.send(f"gone-{turn}-{number}") for number in range(3)} <= {"AE", "closed"}
+            await asyncio.to_thread(private_postgres.start)
+            await sender.wait_until_taken(f"gone-{turn}-2")
+        await wait_until_kept(read, sender.acknowledged)
         sender.close()
