@@ -32,7 +32,7 @@ async def _search(suite: Any, role: Role = Role.DATA_STEWARD, **body: Any) -> An
 
 
 async def test_a_message_is_found_by_what_it_says(suite: Any, connect: Any, message: Message) -> None:
-    bodies = [message("m-1"), message("m-2", kind="ORU^R01"), message("m-3", patient="99^^^OTHER^MR")]
+    bodies = [message("m-1"), message("m-2", kind="BAR^P01"), message("m-3", patient="99^^^OTHER^MR")]
     assert await _received(suite, connect, *bodies) == [("AA", "m-1"), ("AR", "m-2"), ("AA", "m-3")]
     first = await _search(suite, limit=2)
     rest = await _search(suite, limit=2, cursor=first["next"])

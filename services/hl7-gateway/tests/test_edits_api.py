@@ -100,7 +100,7 @@ async def test_a_preview_shows_findings_before_and_after_and_takes_nothing_in(
 
 
 async def test_an_edited_message_comes_in_as_a_new_one_with_a_link(suite: Any, connect: Any, message: Message) -> None:
-    (first,) = await _receive(suite, connect, message("e-1", kind="ORU^R01"))
+    (first,) = await _receive(suite, connect, message("e-1", kind="BAR^P01"))
     assert first["state"] == "rejected"
     changes = _set(**{"MSH_9.1": "ADT", "MSH_9.2": "A08"})
     done = await _edit(suite, f"messages/{first['id']}", changes=changes)

@@ -111,7 +111,7 @@ async def test_one_message_is_told_of_again(suite: Any, connect: Any, message: M
 
 
 async def test_what_can_not_be_replayed_says_why(suite: Any, connect: Any, message: Message, tmp_path: Path) -> None:
-    gone, rejected = await _receive(suite, connect, message("r-1"), message("r-2", kind="ORU^R01"))
+    gone, rejected = await _receive(suite, connect, message("r-1"), message("r-2", kind="BAR^P01"))
     _delete_body(tmp_path, gone["id"])
     cases = [
         (gone["id"], 410, "message.body-deleted"),
@@ -133,7 +133,7 @@ async def test_what_can_not_be_replayed_says_why(suite: Any, connect: Any, messa
 
 
 async def test_a_preview_says_what_would_happen_and_does_nothing(suite: Any, connect: Any, message: Message) -> None:
-    bodies = [message("p-1"), message("p-2", kind="ORU^R01"), message("p-3"), message("p-4", kind="ADT^A04")]
+    bodies = [message("p-1"), message("p-2", kind="BAR^P01"), message("p-3"), message("p-4", kind="ADT^A04")]
     found = await _receive(suite, connect, *bodies)
     seen = await _start(suite, preview=True, rate_per_s=2)
     assert seen.status_code == 200
@@ -151,7 +151,7 @@ async def test_a_preview_says_what_would_happen_and_does_nothing(suite: Any, con
 
 
 async def test_many_messages_are_told_of_again_in_their_order(suite: Any, connect: Any, message: Message) -> None:
-    bodies = [*(message(f"b-{number}") for number in range(30)), message("x", kind="ORU^R01")]
+    bodies = [*(message(f"b-{number}") for number in range(30)), message("x", kind="BAR^P01")]
     found = await _receive(suite, connect, *bodies)
     started = await _start(suite, rate_per_s=1000)
     assert started.status_code == 202, started.text
@@ -230,7 +230,7 @@ async def test_a_full_queue_makes_a_replay_wait_and_loses_nothing(
 async def test_what_a_connection_can_not_carry_is_skipped_and_counted(
     suite: Any, connect: Any, message: Message, receiver: Any, tmp_path: Path
 ) -> None:
-    bodies = [message("k-1"), message(""), message("k-3", kind="ORU^R01"), message("k-4")]
+    bodies = [message("k-1"), message(""), message("k-3", kind="BAR^P01"), message("k-4")]
     found = await _receive(suite, connect, *bodies)
     _delete_body(tmp_path, found[-1]["id"])
     there = await receiver()

@@ -139,7 +139,7 @@ async def test_what_a_message_says_is_kept_and_its_exchange_told(table: SenderTa
     bench = Bench(table)
     first = await bench.store(1, message("c-1"))
     bench.journal.answered(first, Answered(3.5, ("AA",), 99))
-    rejected = await bench.store(2, message("c-2", kind="ORU^R01"), rejection="hl7.type-unsupported")
+    rejected = await bench.store(2, message("c-2", kind="BAR^P01"), rejection="hl7.type-unsupported")
     async with bench.running():
         assert await bench.cataloguer.caught_up(WAIT_S)
     kept, refused = bench.catalogue.messages[first], bench.catalogue.messages[rejected]

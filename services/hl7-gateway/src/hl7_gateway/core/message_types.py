@@ -1,4 +1,8 @@
-"""The message types that are taken: one row each. What is not listed is rejected before it is acknowledged."""
+"""The message types that are taken: one row each. What is not listed is rejected before it is acknowledged.
+
+ADT and SIU change records (sync). Orders, results, documents and vaccinations are stored and published
+(`ps.hl7.received.v1` with their type) for whoever wants them; no record is made of them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ UNSUPPORTED_EVENT_CODE: Final = "201"
 
 @dataclass(frozen=True, slots=True)
 class MessageType:
-    """MSH-9.1, MSH-9.2 and what the standard calls it (HL7 v2.5.1, chapters 3 and 10)."""
+    """MSH-9.1, MSH-9.2 and what the standard calls it (HL7 v2.5.1, chapters 3, 4, 7, 9 and 10)."""
 
     message_type: str
     trigger_event: str
@@ -34,6 +38,19 @@ TAKEN: Final[dict[tuple[str, str], MessageType]] = {
         MessageType("ADT", "A13", "Cancel discharge / end visit"),
         MessageType("ADT", "A28", "Add person information"),
         MessageType("ADT", "A31", "Update person information"),
+        MessageType("MDM", "T01", "Original document notification"),
+        MessageType("MDM", "T02", "Original document notification and content"),
+        MessageType("MDM", "T03", "Document status change notification"),
+        MessageType("MDM", "T04", "Document status change notification and content"),
+        MessageType("MDM", "T05", "Document addendum notification"),
+        MessageType("MDM", "T06", "Document addendum notification and content"),
+        MessageType("MDM", "T07", "Document edit notification"),
+        MessageType("MDM", "T08", "Document edit notification and content"),
+        MessageType("MDM", "T09", "Document replacement notification"),
+        MessageType("MDM", "T10", "Document replacement notification and content"),
+        MessageType("MDM", "T11", "Document cancel notification"),
+        MessageType("ORM", "O01", "General order message"),
+        MessageType("ORU", "R01", "Unsolicited transmission of an observation message"),
         MessageType("SIU", "S12", "New appointment booking"),
         MessageType("SIU", "S13", "Appointment rescheduling"),
         MessageType("SIU", "S14", "Appointment modification"),
@@ -41,6 +58,7 @@ TAKEN: Final[dict[tuple[str, str], MessageType]] = {
         MessageType("SIU", "S16", "Appointment discontinuation"),
         MessageType("SIU", "S17", "Appointment deletion"),
         MessageType("SIU", "S26", "Patient did not show up for an appointment"),
+        MessageType("VXU", "V04", "Unsolicited vaccination record update"),
     )
 }
 _TYPES: Final = frozenset(message_type for message_type, _ in TAKEN)
