@@ -1,6 +1,7 @@
 """Peers that hold the gateway's places: each is ended and named, and the others go on meanwhile."""
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -55,3 +56,29 @@ async def test_the_eleventh_client_is_ended_and_the_log_says_which_limit(
         for number, client in enumerate(clients):
             await client.send(message(f"d-{number}"))
             assert await client.code() == ("AA", f"d-{number}")
+
+
+@pytest.mark.parametrize(
+    ("number", "counter"),
+    [
+        (errno.ETIMEDOUT, "connections_keep_alive_failed"),
+        (errno.EHOSTUNREACH, "connections_keep_alive_failed"),  # a neighbour without power, with an answer on its way
+        (errno.ENETUNREACH, "connections_keep_alive_failed"),
+        (errno.ECONNRESET, "connections_reset"),
+    ],
+)
+async def test_a_peer_that_is_gone_is_told_from_one_that_resets(
+    running_gateway: Any, message: Message, number: int, counter: str
+) -> None:
+    async with running_gateway() as gateway:
+        client = await gateway.client()
+        await client.send(message("1"))
+        assert await client.code() == ("AA", "1")
+        (protocol,) = gateway.listener.open
+        transport = protocol._transport
+        protocol.connection_lost(OSError(number, "as the system says it"))
+        counters = gateway.listener.counters
+        lost = {name: getattr(counters, name) for name in ("connections_keep_alive_failed", "connections_reset")}
+        assert lost == {**dict.fromkeys(lost, 0), counter: 1}
+        assert gateway.listener.open == set()
+        transport.abort()

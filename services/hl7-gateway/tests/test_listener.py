@@ -1,6 +1,7 @@
 """The listener on real sockets, with a store that can be taken away."""
 
 import asyncio
+import errno
 import socket
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -123,7 +124,7 @@ async def test_a_silent_peer_is_probed_and_one_that_is_gone_is_counted(running_g
         assert endpoint.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert [endpoint.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [60, 15, 4, 120_000]
         transport = protocol._transport
-        protocol.connection_lost(TimeoutError("no answer to the probes"))
+        protocol.connection_lost(TimeoutError(errno.ETIMEDOUT, "no answer to the probes"))
         counters = gateway.listener.counters
         assert (counters.connections_keep_alive_failed, counters.connections_reset) == (1, 0)
         assert gateway.listener.open == set()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from common.models.errors import SuiteError
 from common.runtime.system import SystemClock
 from hl7_gateway.adapters.mllp_listener import Door, ListenerLimits, MllpListener
 from hl7_gateway.adapters.tls_material import server_context
@@ -252,3 +253,19 @@ async def test_handshakes_take_places_of_connections_and_end_with_the_listener(
             ended = await asyncio.to_thread(endpoint.recv, 1)
             assert ended == b""
             endpoint.close()
+
+
+@on_both_loops
+async def test_a_port_in_use_is_named_and_had_again_once_it_is_free(opened: Any, message: Message) -> None:
+    async with opened() as ground:
+        taken = ground.listener
+        again = MllpListener("127.0.0.1", taken.port, taken.receiver, taken.clock, taken.limits, door=taken.door)
+        with pytest.raises(SuiteError, match=f"127.0.0.1:{taken.port}") as caught:
+            await again.start()
+        assert caught.value.code == "start.port-in-use"
+        await taken.stop(WAIT_S)
+        assert not taken.listening
+        await again.start()
+        assert again.listening
+        assert await ground.send(message("had"), ground.context(ground.authority)) == b"AA|had"
+        await again.stop(WAIT_S)

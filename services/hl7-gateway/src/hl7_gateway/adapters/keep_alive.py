@@ -5,6 +5,7 @@ The system's own times are for another century: two hours until the first probe 
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Final
 
@@ -13,6 +14,9 @@ PROBE_EVERY_S: Final = 15
 PROBES: Final = 4
 UNACKNOWLEDGED_MS_MAX: Final = 1000 * (IDLE_S + PROBE_EVERY_S * PROBES)
 """How long what we wrote may stay unacknowledged by the peer's system: then the connection ends with ETIMEDOUT."""
+NOBODY_THERE: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH})
+"""What the system says at the end: nobody answered; or, where it also looked for a neighbour's machine or for a road in
+the meantime, that there is none (RFC 1122 §4.2.3.9: a soft error, which is told when the connection is given up)."""
 
 
 def keep_alive(endpoint: socket.socket, wanted: bool) -> None:

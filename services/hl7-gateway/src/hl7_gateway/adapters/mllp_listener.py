@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, cast
 
 from common.models.clock import Clock
 from common.models.errors import SuiteError
-from hl7_gateway.adapters.keep_alive import keep_alive
+from hl7_gateway.adapters.keep_alive import NOBODY_THERE, keep_alive
 from hl7_gateway.adapters.tls_material import certificate_of, server_context
 from hl7_gateway.adapters.tls_server import TlsServer
 from hl7_gateway.core.allowed_peers import Admission, Certificate, admission
@@ -298,7 +298,7 @@ class _Protocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection.lost()
         self._transport = None
-        if isinstance(exc, TimeoutError):  # ETIMEDOUT: nobody answered the probes
+        if isinstance(exc, OSError) and exc.errno in NOBODY_THERE:
             self._listener.counters.connections_keep_alive_failed += 1
         elif exc is not None:
             self._listener.counters.connections_reset += 1

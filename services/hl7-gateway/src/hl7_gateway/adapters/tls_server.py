@@ -82,12 +82,12 @@ class TlsServer:
     async def start(self, host: str, port: int, backlog: int) -> None:
         """Listen at every address the host has; raises OSError."""
         found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        places = dict.fromkeys((family, address[:2]) for family, _, _, _, address in found)
+        places = dict.fromkeys((family, address) for family, _, _, _, address in found)
         with contextlib.ExitStack() as opened:
-            for family, (name, number) in places:
-                listening = socket.create_server((str(name), int(number)), family=family, backlog=backlog)
+            for family, address in places:
+                listening = socket.create_server(address, family=family, backlog=backlog)
                 opened.callback(listening.close)
                 listening.setblocking(False)
                 self.sockets += (listening,)
@@ -96,7 +96,7 @@ class TlsServer:
 
     def is_serving(self) -> bool:
         """Whether peers can connect."""
-        return bool(self._accepting)
+        return bool(self._accepting) and not any(task.done() for task in self._accepting)
 
     def close(self) -> None:
         """Accept no more, give up the handshakes; connections that are open stay."""
