@@ -165,3 +165,24 @@ def test_the_catalogue_shows_defaults_and_keeps_its_table() -> None:
     text = catalogue_markdown([("Odd", Odd)])
     assert "| `EITHER` | (empty) | one\\|other |" in text
     assert "| `MANY` | `a,b` | a list of things |" in text
+
+
+@pytest.mark.parametrize(("wrong", "meant"), [("PS_DATABSE_URL", "PS_DATABASE_URL"), ("PS_BUS_URI", "PS_BUS_URL")])
+def test_a_misspelt_name_stops_the_start_and_is_told_what_was_meant(
+    environment: pytest.MonkeyPatch, wrong: str, meant: str
+) -> None:
+    environment.setenv(wrong, "anything")
+    with pytest.raises(SuiteError) as caught:
+        load(RuntimeSettings)
+    assert caught.value.code == "start.bad-setting"
+    assert wrong in str(caught.value.detail)
+    assert meant in str(caught.value.detail)
+
+
+def test_no_setting_of_one_service_is_taken_for_a_misspelt_one_of_another(environment: pytest.MonkeyPatch) -> None:
+    for name in names(cls for _, cls in SETTINGS):
+        environment.setenv(name, "")
+    for foreign in ("PS_REQUIRE_SERVERS", "PS_SYNC_SERVICE_HOST", "PS_OTHER"):
+        environment.setenv(foreign, "1")
+    for _, cls in SETTINGS:
+        assert load(cls) is not None

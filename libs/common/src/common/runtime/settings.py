@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -214,10 +215,17 @@ class RuntimeSettings(ServiceSettings):
 
 
 S = TypeVar("S", bound=BaseSettings)
+_MISSPELT_LIKENESS_MIN: Final = 0.87
+"""Share of common characters (difflib's ratio) from which an unknown name is taken for a misspelt one."""
 
 
 def load(settings: type[S], **overrides: Any) -> S:
-    """The settings from the environment; raises SuiteError `start.bad-setting` naming setting and expectation."""
+    """The settings from the environment; raises SuiteError `start.bad-setting` naming setting and expectation.
+
+    A variable whose name is almost a setting's stops the start too: ignored, it would leave the default in force. Other
+    unknown names are let be: they are another service's, or another version's.
+    """
+    _refuse_misspelt(settings)
     try:
         return settings(**overrides)
     except ValidationError as error:
@@ -230,6 +238,18 @@ def load(settings: type[S], **overrides: Any) -> S:
         found = _FIELD_IN_ERROR.search(str(error))
         name = _variable(settings, found[1]) if found else str(error).splitlines()[0]
         raise SuiteError("start.bad-setting", f"{name}: expected JSON") from None
+
+
+def _refuse_misspelt(settings: type[BaseSettings]) -> None:
+    known = names([settings])
+    prefix = settings.model_config.get("env_prefix", "")
+    for name in sorted(os.environ):
+        if name.startswith(prefix) and name not in known:
+            # Of as many words: PS_HL7_STOP_TIMEOUT_S is another service's, no misspelt PS_STOP_TIMEOUT_S.
+            alike = [one for one in known if one.count("_") == name.count("_")]
+            meant = get_close_matches(name, alike, n=1, cutoff=_MISSPELT_LIKENESS_MIN)
+            if meant:
+                raise SuiteError("start.bad-setting", f"{name}: there is no such setting; {meant[0]} is meant?")
 
 
 def _variable(settings: type[BaseSettings], field: str) -> str:
