@@ -43,6 +43,15 @@ def gateway(folder: Path, name: str = "gateway", **settings: str) -> Iterator[Se
 
 
 @contextlib.contextmanager
+def validating_gateway(folder: Path) -> Iterator[Server]:
+    """The gateway on SQLite, its second listener, which validates whole messages before it acknowledges them."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    with gateway(folder, "validating", VALIDATED_PORT=str(port)) as server:
+        yield Server(port, server.pid)
+
+
+@contextlib.contextmanager
 def durable_postgres(folder: Path) -> Iterator[str | None]:
     """The URL of an empty PostgreSQL whose commits wait for the disk; None where no programs of it are."""
     bin_directory = next(postgres_server.programs(), None)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from bench.hl7_servers import Server, durable_postgres, floor, gateway, load
+from bench.hl7_servers import Server, durable_postgres, floor, gateway, load, validating_gateway
 from bench.report import figure
 
 CONNECTIONS: Final = (1, 8, 64)
@@ -21,6 +21,8 @@ SECONDS: Final = 5.0
 ROUNDS: Final = 2
 GOAL: Final = 0.7
 P99_MS_GOAL: Final = 40.0
+VALIDATING: Final = "SQLite, validating"
+VALIDATED_GOAL: Final = 3.0
 SYNCS_GOAL: Final = 0.1
 TRACED: Final = "fsync,fdatasync,sync_file_range"
 ATTACHED_S: Final = 1.0
@@ -31,6 +33,7 @@ def hl7_throughput(folder: Path) -> Iterator[dict[str, object]]:
     with contextlib.ExitStack() as stack:
         servers = {name: stack.enter_context(floor(name, folder)) for name in ("bare", "python-hl7")}
         servers["SQLite"] = stack.enter_context(gateway(folder, "sqlite"))
+        servers[VALIDATING] = stack.enter_context(validating_gateway(folder))
         url = stack.enter_context(durable_postgres(folder))
         if url is not None:
             servers["PostgreSQL"] = stack.enter_context(gateway(folder, "postgresql", PS_DATABASE_URL=url))
@@ -40,6 +43,7 @@ def hl7_throughput(folder: Path) -> Iterator[dict[str, object]]:
             for store in ("SQLite", "PostgreSQL"):
                 if store in measured:
                     yield from _figures(store, connections, measured)
+            yield _validated(connections, measured)
         yield from _syncs(servers["SQLite"])
 
 
@@ -67,6 +71,13 @@ def _figures(store: str, connections: int, measured: dict[str, dict[str, float]]
         yield figure(f"HL7 acknowledged against {peer}, {name}", ratio, "×", how, at_least=goal)
     yield figure(f"HL7 p99, {name}", ours["p99_ms"], "ms", at, goal=P99_MS_GOAL)
     yield figure(f"HL7 refused, {name}", ours["refused"], "messages", at, goal=0.0)
+
+
+def _validated(connections: int, measured: dict[str, dict[str, float]]) -> dict[str, object]:
+    ours, peer = measured[VALIDATING]["per_second"], measured["python-hl7"]["per_second"]
+    how = f"{connections} connections, the whole message validated first; {ours:.0f}/s, python-hl7 {peer:.0f}/s"
+    name = f"HL7 acknowledged after full validation against python-hl7, {connections} connections"
+    return figure(name, ours / peer, "×", how, at_least=VALIDATED_GOAL)
 
 
 def _syncs(server: Server) -> Iterator[dict[str, object]]:

@@ -25,11 +25,11 @@ def adt_message() -> bytes:
         f"MSH|^~\\&|EPIC|CLINIC|PS|HERE|20260301093000||ADT^A08^ADT_A01|{_CONTROL_ID}|P|2.5.1|||||USA|UNICODE UTF-8",
         "EVN|A08|20260301093000",
         "PID|1||4711^^^EPIC^MR||TEST^SYNTHETIC^A||19700101|F|||1 MAIN ST^^SPRINGFIELD^IL^62701",
-        "PV1|1|O|CLINIC^1^1",
     ]
-    while len("\r".join(segments)) < MESSAGE_BYTES - 70:
-        number = len(segments) - 3
+    while len("\r".join(segments)) < MESSAGE_BYTES - 90:
+        number = len(segments) - 2
         segments.append(f"NK1|{number}|TEST^RELATIVE^{number}|SPO|2 MAIN ST^^SPRINGFIELD^IL^62701|5551234")
+    segments.append("PV1|1|O|CLINIC^1^1")
     return ("\r".join(segments) + "\r").encode()
 
 
