@@ -184,7 +184,7 @@ async def test_enhanced_mode(running_gateway: Any, message: Message) -> None:
         client.close()
 
 
-@pytest.mark.parametrize(("kind", "error"), [("BAR^P01", b"200"), ("ADT^A40", b"201"), ("ADT", b"201"), ("", b"200")])
+@pytest.mark.parametrize(("kind", "error"), [("BAR^P01", b"200"), ("ADT^A37", b"201"), ("ADT", b"201"), ("", b"200")])
 async def test_a_type_that_is_not_taken_is_rejected_and_kept(
     running_gateway: Any, message: Message, kind: str, error: bytes
 ) -> None:

@@ -19,7 +19,7 @@ PLAN = FeedPlan("f", "demo", "127.0.0.1", 2575, 60.0, "constant", 3, 11, 5.0)
 
 
 def test_the_kinds_that_are_promised() -> None:
-    adt = [f"A{n:02d}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 28, 31, 40)]
+    adt = [f"A{n:02d}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 28, 31, 34, 40)]
     siu = [f"S{n}" for n in (12, 13, 14, 15, 16, 17, 26)]
     others = ["DFT^P03", "ORU^R01", "ORM^O01", "MDM^T02", "VXU^V04"]
     assert set(FEED_KINDS) == {*(f"ADT^{x}" for x in adt), *(f"SIU^{x}" for x in siu), *others}

@@ -43,8 +43,8 @@ from sync.adapters.record_store import SqlRecordStore
 from sync.adapters.run_store import SqlRunStore
 from sync.adapters.schedule_store import SqlScheduleStore
 from sync.adapters.tables import Base
-from sync.core.hl7_mapping import Message
 from sync.core.hl7_message import parse
+from sync.core.hl7_reading import Message
 from sync.core.run import Mode, Resource, Run
 from sync.ports import RawMessage, RecordQuery
 from sync.use_cases.apply_messages import ApplyMessages

@@ -59,7 +59,7 @@ def test_what_is_listed_is_taken(kind: str, event: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "event", "path", "code"),
-    [("BAR", "P01", "MSH-9.1", "200"), ("", "", "MSH-9.1", "200"), ("ADT", "A40", "MSH-9.2", "201")],
+    [("BAR", "P01", "MSH-9.1", "200"), ("", "", "MSH-9.1", "200"), ("ADT", "A37", "MSH-9.2", "201")],
 )
 def test_what_is_not_listed_is_told_where(kind: str, event: str, path: str, code: str) -> None:
     why = unsupported(kind, event)

@@ -32,7 +32,7 @@ def answered(body: bytes, outcome: Outcome, rejection: Rejection | None) -> byte
 
 
 @pytest.mark.parametrize("modes", ["", "AL|NE", "AL|AL", "NE|NE", "ER|AL", "SU|SU"])
-@pytest.mark.parametrize("kind", ["ADT^A08^ADT_A01", "BAR^P01", "ADT^A40", "ADT"])
+@pytest.mark.parametrize("kind", ["ADT^A08^ADT_A01", "BAR^P01", "ADT^A37", "ADT"])
 @pytest.mark.parametrize("charset", ["UNICODE UTF-8", "8859/1", "", "GB 18030-2000"])
 @pytest.mark.parametrize("sender", ["EPIC|CLINIC", "A%b%s\\T\\B|", "EPIC^1.2^ISO|CLÍNICA"])
 def test_the_template_says_what_the_answer_would(

@@ -12,9 +12,10 @@ from common.models.integration import Channel, Integration
 from common.models.paging import Page
 from common.runtime.authentication import Caller
 from pms.fhir import Bundle, FhirRequest
-from sync.core.hl7_mapping import Message
+from sync.core.hl7_reading import Message
 from sync.core.incoming import Incoming, Origin
-from sync.core.reconcile import Register, Wanted
+from sync.core.reconcile import Wanted
+from sync.core.register import Register
 from sync.core.rejection import Rejection
 from sync.core.run import Resource, Run
 from sync.core.run_state import RunEvent, RunState

@@ -179,7 +179,9 @@ def test_what_is_applied_is_a_table() -> None:
     assert supported("SIU", "S15")
     assert supported("ADT", "A13")
     assert supported("SIU", "S26")
-    assert not supported("ADT", "A40")
+    assert supported("ADT", "A40")
+    assert supported("DFT", "P03")
+    assert not supported("ADT", "A37")
     assert not supported("ORU", "R01")
 
 

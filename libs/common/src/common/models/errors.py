@@ -87,6 +87,7 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "record.type-unknown": ErrorRow(404, "There is no such record type", _C, _N, "Use one of the types listed by GET /sync/v1/records."),
     "record.invalid": ErrorRow(422, "A value of the source breaks a rule", _P, _N, "Correct it at the PMS: the quarantine names row, rule and value class; the next run takes it."),
     "record.conflict": ErrorRow(409, "Its identifiers belong to different records", _OP, _N, "Find out at the PMS whether it is one patient or two, and correct the identifiers there."),
+    "record.merge-cycle": ErrorRow(409, "A merge says the reverse of one that was applied before", _P, _N, "Find out at the PMS which of the two numbers is in use, and have it send that merge, or a correction of the patient, again."),
     "run.not-found": ErrorRow(404, "There is no such run", _C, _N, "List the runs with GET /sync/v1/runs."),
     "run.already-running": ErrorRow(409, "A run of this integration and resource is going on", _C, _T, "Watch it by its id in `detail`, or wait for its end."),
     "run.resource-unsupported": ErrorRow(422, "The PMS does not offer that resource for synchronisation", _C, _N, "Choose one of the resources named in `detail`."),

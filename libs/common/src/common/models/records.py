@@ -1,4 +1,4 @@
-"""Canonical records: what Practice Studio keeps of a patient and an appointment, whichever road it came by.
+"""Canonical records: what Practice Studio keeps of a patient, an appointment and a charge, whichever road it came by.
 
 Names follow FHIR R4 (snake_case; plural where R4 has a list under a singular name). Nothing is guessed: what a source
 does not say is absent, and absent things are left out of the document. An instant is UTC; the offset its source gave
@@ -156,6 +156,13 @@ class Record(Part):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
+class PatientLink(Part):
+    """FHIR Patient.link: another record that is the same person; of two, the `replaced-by` one is out of use."""
+
+    other: Reference
+    type: Literal["replaced-by", "replaces", "refer", "seealso"]
+
+
 class Patient(Record):
     """FHIR R4 Patient."""
 
@@ -171,6 +178,12 @@ class Patient(Record):
     marital_status: CodeableConcept | None = None
     language: Text | None = None
     general_practitioners: tuple[Reference, ...] = Field(default=(), max_length=_ITEMS_MAX)
+    links: tuple[PatientLink, ...] = Field(default=(), max_length=_ITEMS_MAX)
+
+    @property
+    def replaced_by(self) -> str | None:
+        """The record that this one was merged into, None for one in use."""
+        return next((link.other.record_id for link in self.links if link.type == "replaced-by"), None)
 
 
 AppointmentStatus = Literal[
@@ -201,7 +214,46 @@ class Appointment(Record):
     participants: tuple[Participant, ...] = Field(default=(), max_length=_ITEMS_MAX)
 
 
-RECORD_TYPES: Final[dict[str, type[Record]]] = {kind.TYPE: kind for kind in (Patient, Appointment)}
+class Money(Part):
+    """FHIR Money: the amount as decimal text, because a binary fraction is no sum of money; ISO 4217 currency."""
+
+    value: Annotated[str, Field(pattern=r"^-?[0-9]{1,15}(\.[0-9]{1,6})?$")]
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None = None
+
+
+ChargeStatus = Literal["planned", "billable", "not-billable", "aborted", "billed", "entered-in-error", "unknown"]
+"""FHIR R4 value set chargeitem-status."""
+
+
+class Charge(Record):
+    """FHIR R4 ChargeItem. `kind` is what HL7 table 0017 tells apart: a credit or payment lowers what is owed.
+
+    `occurrence` is the date of service, `entered_date` when it was posted; `diagnoses` are the codes it is charged for.
+    """
+
+    TYPE: ClassVar[str] = "charge"
+
+    status: ChargeStatus | None = None
+    kind: Literal["charge", "credit", "payment", "adjustment", "co-payment"] | None = None
+    code: CodeableConcept | None = None
+    procedures: tuple[CodeableConcept, ...] = Field(default=(), max_length=_ITEMS_MAX)
+    diagnoses: tuple[CodeableConcept, ...] = Field(default=(), max_length=_ITEMS_MAX)
+    description: Text | None = None
+    subject: Reference | None = None
+    encounter: Reference | None = None
+    account: Reference | None = None
+    occurrence: Instant | None = None
+    occurrence_offset: Offset | None = None
+    occurrence_date: PartialDate | None = None
+    entered_date: PartialDate | None = None
+    quantity: Annotated[str, Field(pattern=r"^-?[0-9]{1,9}(\.[0-9]{1,6})?$")] | None = None
+    unit_price: Money | None = None
+    total: Money | None = None
+    performers: tuple[Reference, ...] = Field(default=(), max_length=_ITEMS_MAX)
+    requesting_organization: Reference | None = None
+
+
+RECORD_TYPES: Final[dict[str, type[Record]]] = {kind.TYPE: kind for kind in (Patient, Appointment, Charge)}
 
 
 def record_of(record_type: str, document: dict[str, Any]) -> Record:

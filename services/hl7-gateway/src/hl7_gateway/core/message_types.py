@@ -1,6 +1,6 @@
 """The message types that are taken: one row each. What is not listed is rejected before it is acknowledged.
 
-ADT and SIU change records (sync). Orders, results, documents and vaccinations are stored and published
+ADT, SIU and DFT change records (sync). Orders, results, documents and vaccinations are stored and published
 (`ps.hl7.received.v1` with their type) for whoever wants them; no record is made of them.
 """
 
@@ -15,7 +15,7 @@ UNSUPPORTED_EVENT_CODE: Final = "201"
 
 @dataclass(frozen=True, slots=True)
 class MessageType:
-    """MSH-9.1, MSH-9.2 and what the standard calls it (HL7 v2.5.1, chapters 3, 4, 7, 9 and 10)."""
+    """MSH-9.1, MSH-9.2 and what the standard calls it (HL7 v2.5.1, chapters 3, 4, 6, 7, 9 and 10)."""
 
     message_type: str
     trigger_event: str
@@ -38,6 +38,9 @@ TAKEN: Final[dict[tuple[str, str], MessageType]] = {
         MessageType("ADT", "A13", "Cancel discharge / end visit"),
         MessageType("ADT", "A28", "Add person information"),
         MessageType("ADT", "A31", "Update person information"),
+        MessageType("ADT", "A34", "Merge patient information: patient ID only"),
+        MessageType("ADT", "A40", "Merge patient: patient identifier list"),
+        MessageType("DFT", "P03", "Post detail financial transaction"),
         MessageType("MDM", "T01", "Original document notification"),
         MessageType("MDM", "T02", "Original document notification and content"),
         MessageType("MDM", "T03", "Document status change notification"),

@@ -244,6 +244,7 @@ FEED_KINDS: Final[dict[str, FeedKind]] = {
         _adt("A13", "ADT_A01", 2, "I", *_COVER),
         _adt("A28", "ADT_A05", 25, "N", *_COVER),
         _adt("A31", "ADT_A05", 90, "N", *_COVER),
+        FeedKind("ADT^A34", "ADT_A30", (_pid, _merge), 1, evn=True),
         FeedKind("ADT^A40", "ADT_A39", (_pid, _merge), 3, evn=True),
         FeedKind("SIU^S12", "SIU_S12", (_booked("Booked"),), 90),
         FeedKind("SIU^S13", "SIU_S12", (_booked("Booked"),), 20),

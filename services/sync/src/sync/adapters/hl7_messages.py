@@ -10,8 +10,8 @@ import hl7v2
 from common.models.clock import parse_instant
 from common.models.errors import SuiteError
 from common.runtime.peers import Peers
-from sync.core.hl7_mapping import Message
 from sync.core.hl7_message import parse
+from sync.core.hl7_reading import Message
 from sync.ports import RawMessage
 
 IDS_PER_REQUEST_MAX: Final = 200

@@ -50,7 +50,7 @@ class SqlQuarantineStore:
     async def resolve(self, session: AsyncSession, tenant: str, taken: Sequence[Incoming]) -> None:
         groups: dict[tuple[str, str], list[str]] = {}
         for item in taken:
-            name = item.external_id if item.origin is Origin.FHIR else item.source_id
+            name = item.external_id if item.origin is Origin.FHIR else item.source_key or item.source_id
             groups.setdefault((item.integration_id, item.record.TYPE), []).append(name)
         columns = QUARANTINE.c
         for (integration_id, record_type), names in groups.items():

@@ -17,14 +17,18 @@ from common.runtime import audit, outbox
 from common.runtime.authentication import Caller
 from common.runtime.database import Database
 from common.runtime.telemetry import current_traceparent
-from sync.adapters.tables import CROSS_REFERENCE, EVENT_TIME, IDENTIFIER, NAME, RECORD, VERSION
+from sync.adapters.tables import CROSS_REFERENCE, EVENT_TIME, IDENTIFIER, NAME, RECORD, REFERENCE, VERSION
 from sync.core.fingerprint import seen_of_json
-from sync.core.reconcile import Key, Link, LinkKey, Register, Stored, Version, Wanted
+from sync.core.reconcile import Wanted
+from sync.core.register import Key, Link, LinkKey, Register, Stored, Version, patient_references
 from sync.core.search_key import name_keys, search_key
 from sync.ports import RecordQuery
 
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 _VALUES_PER_STATEMENT_MAX: Final = 500
+_REFERRING: Final = frozenset({"participants", "subject"})
+"""Fields that say whom a record concerns."""
+_MERGES_IN_A_ROW_MAX: Final = 50
 _LAST_CHARACTER: Final = "\U0010ffff"
 T = TypeVar("T")
 
@@ -48,9 +52,10 @@ class SqlRecordStore:
             links=await _links(session, tenant, wanted.links), owners=await _owners(session, tenant, wanted.owners)
         )
         record_ids = {link.record_id for link in register.links.values()} | set(register.owners.values())
-        for part in _parts(record_ids):
-            for row in await session.execute(select(RECORD).where(RECORD.c.id.in_(part))):
-                register.records[row.id] = Stored(row.id, row.version, record_of(row.record_type, row.document))
+        merged = {register.owners[key] for key in wanted.retired if key in register.owners}
+        record_ids |= await _referring(session, tenant, merged)
+        await _load_records(session, register, record_ids)
+        for part in _parts(register.records):
             known = select(CROSS_REFERENCE.c.integration_id, CROSS_REFERENCE.c.record_id)
             of_tenant = known.where(CROSS_REFERENCE.c.tenant == tenant)
             for row in await session.execute(of_tenant.where(CROSS_REFERENCE.c.record_id.in_(part))):
@@ -64,6 +69,7 @@ class SqlRecordStore:
             await self._save_records(session, tenant, register)
             await self._save_identifiers(session, tenant, register)
             await self._save_names(session, tenant, register)
+            await self._save_references(session, tenant, register)
             await outbox.add(session, [self._event(tenant, version) for version in register.versions])
         await self._save_links(session, tenant, register)
         times = [
@@ -148,6 +154,19 @@ class SqlRecordStore:
         ]
         if rows:
             await session.execute(insert(NAME), rows)
+
+    async def _save_references(self, session: AsyncSession, tenant: str, register: Register) -> None:
+        """Whom records concern; a row that holds no more is told by the record itself and does no harm."""
+        found = {
+            (reference.record_id, version.record_id)
+            for version in register.versions
+            if not _REFERRING.isdisjoint(version.changed)
+            for reference in patient_references(version.record)
+            if reference.record_id
+        }
+        rows = [{"tenant": tenant, "target_id": target, "record_id": record} for target, record in sorted(found)]
+        if rows:
+            await session.execute(self._database.insert(REFERENCE).on_conflict_do_nothing(), rows)
 
     async def _save_links(self, session: AsyncSession, tenant: str, register: Register) -> None:
         now = self._clock.now()
@@ -256,6 +275,27 @@ class SqlRecordStore:
         async with self._database.write() as session:
             entry = audit.Audit(action=action, subject=subject, caller=caller, time=self._clock.now(), detail=detail)
             await audit.record(session, entry)
+
+
+async def _load_records(session: AsyncSession, register: Register, record_ids: Collection[str]) -> None:
+    """Records, and those that they were merged into."""
+    missing = set(record_ids)
+    for _ in range(_MERGES_IN_A_ROW_MAX):
+        for part in _parts(missing):
+            for row in await session.execute(select(RECORD).where(RECORD.c.id.in_(part))):
+                register.records[row.id] = Stored(row.id, row.version, record_of(row.record_type, row.document))
+        replaced = {one.record.replaced_by for one in register.records.values() if isinstance(one.record, Patient)}
+        missing = {record_id for record_id in replaced if record_id} - register.records.keys()
+        if not missing:
+            return
+
+
+async def _referring(session: AsyncSession, tenant: str, targets: Collection[str]) -> set[str]:
+    found: set[str] = set()
+    for part in _parts(targets):
+        statement = select(REFERENCE.c.record_id).where(REFERENCE.c.tenant == tenant, REFERENCE.c.target_id.in_(part))
+        found.update((await session.execute(statement)).scalars())
+    return found
 
 
 async def _links(session: AsyncSession, tenant: str, wanted: Collection[LinkKey]) -> dict[LinkKey, Link]:

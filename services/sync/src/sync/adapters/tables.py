@@ -87,6 +87,16 @@ class RecordNameRow(Base, table=True):
     record_id: str = Field(primary_key=True)
 
 
+class RecordReferenceRow(Base, table=True):
+    """A record (appointment, charge) that concerns a patient: what a merge of the patient has to change."""
+
+    __tablename__ = "record_reference"
+
+    tenant: str = Field(primary_key=True)
+    target_id: str = Field(primary_key=True)
+    record_id: str = Field(primary_key=True)
+
+
 class CrossReferenceRow(Base, table=True):
     """A source's id of a record, and the fingerprint of what it said last."""
 
@@ -232,6 +242,7 @@ RECORD: Final = _table(RecordRow)
 VERSION: Final = _table(RecordVersionRow)
 IDENTIFIER: Final = _table(RecordIdentifierRow)
 NAME: Final = _table(RecordNameRow)
+REFERENCE: Final = _table(RecordReferenceRow)
 CROSS_REFERENCE: Final = _table(CrossReferenceRow)
 EVENT_TIME: Final = _table(RecordEventTimeRow)
 QUARANTINE: Final = _table(QuarantineTableRow)

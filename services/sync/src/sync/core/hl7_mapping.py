@@ -1,5 +1,5 @@
-"""HL7 v2 ADT and SIU → what they carry about a patient and an appointment (chapters 3 and 10 of v2.5.1; the choice of
-fields follows HL7's v2-to-FHIR mapping).
+"""HL7 v2 ADT, SIU and DFT → what they carry about a patient, an appointment and charges (v2.5.1, chapters 3, 6, 10; the
+choice of fields follows HL7's v2-to-FHIR mapping).
 
 An empty field carries nothing, `""` clears. An identifier whose assigning authority no row of the integration names is
 kept for people to see, but matches nobody; a message without any mapped identifier is rejected.
@@ -9,57 +9,45 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from common.models.clock import offset_text
 from common.models.identifier_systems import IdentifierSystem, system_of
-from common.models.records import Appointment, Patient, Record
+from common.models.records import Appointment, Identifier, Patient, Record
+from sync.core.hl7_charges import MappedCharge, RejectedRow, charges_of
+from sync.core.hl7_reading import (
+    AUTHORITY_UNMAPPED,
+    FIELD_MISSING,
+    Message,
+    ReadTime,
+    RejectedError,
+    Segment,
+    concept,
+    first,
+    present,
+)
 from sync.core.incoming import Update
 from sync.core.merge import GROUPS
 from sync.core.rejection import INVALID, Rejection, rejection_of
-
-FIELD_MISSING: Final = "hl7.field-missing"
-AUTHORITY_UNMAPPED: Final = "hl7.authority-unmapped"
-
-
-class Segment(Protocol):
-    """One segment; numbers as the standard counts them, texts decoded and unescaped."""
-
-    def text(self, field: int, component: int = 1, *, repetition: int = 1, subcomponent: int = 1) -> str:
-        """A value, "" when it is absent, empty or null."""
-
-    def is_null(self, field: int) -> bool:
-        """Whether the whole field is `""`."""
-
-    def repetitions(self, field: int) -> int:
-        """How many repetitions it has; 0 when it is absent or empty."""
-
-
-class Message(Protocol):
-    """A parsed message."""
-
-    def segments(self, name: str) -> Sequence[Segment]:
-        """Its segments of a name, in order."""
-
-
-ReadTime = Callable[[str], datetime | None]
-"""HL7 TS or DTM text → an aware datetime with the source's offset, None when it is none (or has no time of day)."""
 
 
 @dataclass(frozen=True, slots=True)
 class MappedMessage:
     """What a message carries, in the order in which it is to be applied, and what had to be rejected.
 
-    `written_at` is MSH-7, else EVN-2; None when the message names neither.
+    `written_at` is MSH-7, else EVN-2; None when the message names neither. `charges` belong to the patient in
+    `updates`; of several, each is taken or rejected (`rejected_rows`) by itself.
     """
 
     updates: tuple[Update, ...]
     rejection: Rejection | None = None
     written_at: datetime | None = None
+    charges: tuple[MappedCharge, ...] = ()
+    rejected_rows: tuple[RejectedRow, ...] = ()
 
 
 @dataclass(slots=True)
@@ -85,15 +73,9 @@ class _Carried:
         return Update(record, carried, frozenset(self.cleared) - carried, groups, partial=True)
 
 
-class _RejectedError(Exception):
-    def __init__(self, rejection: Rejection) -> None:
-        super().__init__(rejection.code)
-        self.rejection = rejection
-
-
 def supported(message_type: str, trigger_event: str) -> bool:
     """Whether messages of that type are applied to records."""
-    return (message_type, trigger_event) in _MAPPINGS
+    return (message_type, trigger_event) in _MAPPINGS or (message_type, trigger_event) in _MERGES
 
 
 def map_message(
@@ -105,25 +87,25 @@ def map_message(
 ) -> MappedMessage:
     """What a supported message carries. Never raises for what stands in it."""
     written_at = next(
-        (at for at in (read_time(_first(message, "MSH", 7)), read_time(_first(message, "EVN", 2))) if at is not None),
+        (at for at in (read_time(first(message, "MSH", 7)), read_time(first(message, "EVN", 2))) if at is not None),
         None,
     )
     updates: list[Update] = []
     try:
+        if (message_type, trigger_event) in _MERGES:
+            return MappedMessage(tuple(_merges(message, systems)), None, written_at)
         for mapping in _MAPPINGS[message_type, trigger_event]:
             update = mapping(message, trigger_event, systems, read_time)
             if update is not None:
                 updates.append(update)
-    except _RejectedError as error:
+        if message_type == "DFT":
+            charges, rejected = charges_of(message, updates[0].record, systems, read_time)
+            return MappedMessage(tuple(updates), None, written_at, charges, rejected)
+    except RejectedError as error:
         return MappedMessage(tuple(updates), error.rejection, written_at)
     except ValidationError as error:
         return MappedMessage(tuple(updates), rejection_of(error), written_at)
     return MappedMessage(tuple(updates), None, written_at)
-
-
-def _first(message: Message, name: str, number: int, component: int = 1) -> str:
-    found = message.segments(name)
-    return found[0].text(number, component) if found else ""
 
 
 # ---- patient (PID) ----
@@ -132,7 +114,7 @@ def _first(message: Message, name: str, number: int, component: int = 1) -> str:
 def _patient(message: Message, _: str, systems: Sequence[IdentifierSystem], __: ReadTime) -> Update:
     found = message.segments("PID")
     if not found:
-        raise _RejectedError(Rejection(FIELD_MISSING, "PID", "absent"))
+        raise RejectedError(Rejection(FIELD_MISSING, "PID", "absent"))
     return _patient_update(found[0], systems)
 
 
@@ -144,11 +126,7 @@ def _patient_if_named(message: Message, _: str, systems: Sequence[IdentifierSyst
 
 def _patient_update(pid: Segment, systems: Sequence[IdentifierSystem]) -> Update:
     carried = _Carried()
-    identifiers = _patient_identifiers(pid, systems)
-    if not identifiers:
-        raise _RejectedError(Rejection(FIELD_MISSING, "PID-3", "absent"))
-    if not any("system" in identifier for identifier in identifiers):
-        raise _RejectedError(Rejection(AUTHORITY_UNMAPPED, "PID-3.4", "text"))
+    identifiers = _mapped_identifiers(pid, "PID", 3, systems)
     carried.put("identifiers", identifiers)
     carried.groups["identifiers"] = set()
     for name, number, read in _PID_FIELDS:
@@ -165,20 +143,53 @@ def _patient_update(pid: Segment, systems: Sequence[IdentifierSystem]) -> Update
     return carried.update(Patient)
 
 
-def _patient_identifiers(pid: Segment, systems: Sequence[IdentifierSystem]) -> list[dict[str, Any]]:
-    """PID-3, CX: id, check digit, scheme, assigning authority (HD), type (§2.A.14)."""
+def _merges(message: Message, systems: Sequence[IdentifierSystem]) -> list[Update]:
+    """A40 repeats a group of PID and MRG, A34 has one: the identifiers of MRG-1 are the PID's from now on (§3.3.34,
+    §3.3.40). A group that cannot be read rejects the message: half of it applied would hide the other half."""
+    pids, retired = message.segments("PID"), message.segments("MRG")
+    if not pids:
+        raise RejectedError(Rejection(FIELD_MISSING, "PID", "absent"))
+    if len(pids) != len(retired):
+        raise RejectedError(Rejection(FIELD_MISSING, "MRG", "absent" if len(retired) < len(pids) else "list"))
     found = []
-    for repetition in range(1, pid.repetitions(3) + 1):
-        value = pid.text(3, 1, repetition=repetition)
-        if not value or pid.is_null(3):
+    for pid, mrg in zip(pids, retired, strict=True):
+        update = _patient_update(pid, systems)
+        merged = [Identifier.model_validate(one) for one in _mapped_identifiers(mrg, "MRG", 1, systems)]
+        named = {identifier.key for identifier in update.record.identifiers}
+        if any(identifier.key in named for identifier in merged if identifier.key):
+            raise RejectedError(Rejection(INVALID, "MRG-1", "text"))
+        found.append(replace(update, retired=tuple(identifier for identifier in merged if identifier.key)))
+    return found
+
+
+def _mapped_identifiers(
+    segment: Segment, name: str, number: int, systems: Sequence[IdentifierSystem]
+) -> list[dict[str, Any]]:
+    """Identifiers of which at least one has a system."""
+    identifiers = _patient_identifiers(segment, systems, number)
+    if not identifiers:
+        raise RejectedError(Rejection(FIELD_MISSING, f"{name}-{number}", "absent"))
+    if not any("system" in identifier for identifier in identifiers):
+        raise RejectedError(Rejection(AUTHORITY_UNMAPPED, f"{name}-{number}.4", "text"))
+    return identifiers
+
+
+def _patient_identifiers(
+    pid: Segment, systems: Sequence[IdentifierSystem], field_number: int = 3
+) -> list[dict[str, Any]]:
+    """PID-3 or MRG-1, CX: id, check digit, scheme, assigning authority (HD), type (§2.A.14)."""
+    found = []
+    for repetition in range(1, pid.repetitions(field_number) + 1):
+        value = pid.text(field_number, 1, repetition=repetition)
+        if not value or pid.is_null(field_number):
             continue
         namespace, universal_id, universal_type = (
-            pid.text(3, 4, repetition=repetition, subcomponent=number) for number in (1, 2, 3)
+            pid.text(field_number, 4, repetition=repetition, subcomponent=number) for number in (1, 2, 3)
         )
-        kind = pid.text(3, 5, repetition=repetition)
+        kind = pid.text(field_number, 5, repetition=repetition)
         system = system_of(systems, namespace, universal_id, universal_type, kind)
         assigner = None if system else (namespace or universal_id)
-        found.append(_present(type=kind, system=system, value=value, assigner=assigner))
+        found.append(present(type=kind, system=system, value=value, assigner=assigner))
     return found
 
 
@@ -187,14 +198,14 @@ def _names(pid: Segment, number: int) -> list[dict[str, Any]]:
     found = []
     for repetition in range(1, pid.repetitions(number) + 1):
         part = [pid.text(number, component, repetition=repetition) for component in range(1, 8)]
-        name = _present(
+        name = present(
             family=part[0],
             given=[given for given in (part[1], *part[2].split()) if given],
             prefix=[part[4]] if part[4] else [],
             suffix=[suffix for suffix in (part[3], part[5]) if suffix],
         )
         if name:
-            found.append(name | _present(use=_NAME_USES.get(part[6])))
+            found.append(name | present(use=_NAME_USES.get(part[6])))
     return found
 
 
@@ -209,7 +220,7 @@ def _birth_date(pid: Segment, number: int) -> str:
     text = pid.text(number)
     digits, time_of_day = text[:8], text[8:]
     if not digits.isdecimal() or len(digits) not in {4, 6, 8} or not _TIME_OF_DAY.fullmatch(time_of_day):
-        raise _RejectedError(Rejection(INVALID, "PID-7", "text"))
+        raise RejectedError(Rejection(INVALID, "PID-7", "text"))
     return "-".join(part for part in (digits[:4], digits[4:6], digits[6:8]) if part)
 
 
@@ -217,7 +228,7 @@ def _gender(pid: Segment, number: int) -> str:
     """Table 0001."""
     gender = _GENDERS.get(pid.text(number).upper())
     if gender is None:
-        raise _RejectedError(Rejection(INVALID, "PID-8", "text"))
+        raise RejectedError(Rejection(INVALID, "PID-8", "text"))
     return gender
 
 
@@ -228,7 +239,7 @@ def _deceased(pid: Segment, number: int) -> bool:
     """Table 0136."""
     answer = {"Y": True, "N": False}.get(pid.text(number).upper())
     if answer is None:
-        raise _RejectedError(Rejection(INVALID, "PID-30", "text"))
+        raise RejectedError(Rejection(INVALID, "PID-30", "text"))
     return answer
 
 
@@ -237,7 +248,7 @@ def _addresses(pid: Segment, number: int) -> list[dict[str, Any]]:
     found = []
     for repetition in range(1, pid.repetitions(number) + 1):
         part = [pid.text(number, component, repetition=repetition) for component in range(1, 10)]
-        address = _present(
+        address = present(
             line=[line for line in part[:2] if line],
             city=part[2],
             state=part[3],
@@ -246,7 +257,7 @@ def _addresses(pid: Segment, number: int) -> list[dict[str, Any]]:
             district=part[8],
         )
         if address:
-            found.append(address | _present(use=_ADDRESS_USES.get(part[6])))
+            found.append(address | present(use=_ADDRESS_USES.get(part[6])))
     return found
 
 
@@ -260,12 +271,12 @@ def _contact_points(pid: Segment, number: int) -> list[dict[str, Any]]:
         part = [pid.text(number, component, repetition=repetition) for component in range(1, 13)]
         use_code, equipment = part[1].upper(), part[2].upper()
         if use_code == "NET" or equipment in {"INTERNET", "X.400"}:
-            point = _present(system="email", value=part[3] or part[0])
+            point = present(system="email", value=part[3] or part[0])
         else:
-            point = _present(system=_EQUIPMENT.get(equipment, "phone"), value=_phone_number(part))
+            point = present(system=_EQUIPMENT.get(equipment, "phone"), value=_phone_number(part))
         use = "mobile" if equipment == "CP" else _POINT_USES.get(use_code, "work" if number == 14 else None)
         if "value" in point:
-            found.append(point | _present(use=use))
+            found.append(point | present(use=use))
     return found
 
 
@@ -280,19 +291,13 @@ def _phone_number(part: Sequence[str]) -> str:
     return f"{number} x{part[7]}" if number and part[7] else number
 
 
-def _concept(segment: Segment, number: int) -> dict[str, Any]:
-    """CE or CWE: code and text; the name of its coding system is no URI, so it is not passed on (§2.A.11)."""
-    code, text = segment.text(number, 1), segment.text(number, 2)
-    return _present(coding=[_present(code=code, display=text)]) if code else _present(text=text)
-
-
 _PID_FIELDS: Final[tuple[tuple[str, int, Callable[[Segment, int], Any]], ...]] = (
     ("names", 5, _names),
     ("birth_date", 7, _birth_date),
     ("gender", 8, _gender),
     ("addresses", 11, _addresses),
     ("language", 15, lambda pid, number: pid.text(number)),
-    ("marital_status", 16, _concept),
+    ("marital_status", 16, concept),
     ("deceased", 30, _deceased),
 )
 
@@ -305,7 +310,7 @@ def _appointment(
 ) -> Update:
     found = message.segments("SCH")
     if not found:
-        raise _RejectedError(Rejection(FIELD_MISSING, "SCH", "absent"))
+        raise RejectedError(Rejection(FIELD_MISSING, "SCH", "absent"))
     sch, carried = found[0], _Carried()
     carried.put("identifiers", _appointment_identifiers(sch, systems))
     carried.groups["identifiers"] = set()
@@ -315,10 +320,10 @@ def _appointment(
         if sch.is_null(number):
             carried.cleared.add(name)
         elif sch.repetitions(number):
-            concept = _concept(sch, number)
-            carried.put(name, [concept] if listed and concept else concept)
+            value = concept(sch, number)
+            carried.put(name, [value] if listed and value else value)
     if trigger_event in _ENDED:
-        carried.put("cancelation_reason", _concept(sch, 6) or None)
+        carried.put("cancelation_reason", concept(sch, 6) or None)
     _put_times(message, sch, carried, read_time)
     _put_participants(message, carried, systems)
     return carried.update(Appointment)
@@ -333,13 +338,13 @@ def _appointment_identifiers(sch: Segment, systems: Sequence[IdentifierSystem]) 
             continue
         # The row for identifiers without an authority speaks of patients, not of appointments.
         system = system_of(systems, namespace, universal_id, universal_type) if namespace or universal_id else None
-        identifier = _present(system=system, value=value, assigner=None if system else (namespace or universal_id))
+        identifier = present(system=system, value=value, assigner=None if system else (namespace or universal_id))
         if identifier not in found:
             found.append(identifier)
     if not found:
-        raise _RejectedError(Rejection(FIELD_MISSING, "SCH-2", "absent"))
+        raise RejectedError(Rejection(FIELD_MISSING, "SCH-2", "absent"))
     if not any("system" in identifier for identifier in found):
-        raise _RejectedError(Rejection(AUTHORITY_UNMAPPED, "SCH-2.2", "text"))
+        raise RejectedError(Rejection(AUTHORITY_UNMAPPED, "SCH-2.2", "text"))
     return found
 
 
@@ -361,15 +366,15 @@ _STATUS_OF_TRIGGER: Final = {
 
 def _put_times(message: Message, sch: Segment, carried: _Carried, read_time: ReadTime) -> None:
     """Start and end: SCH-11 (TQ.4, TQ.5), TQ1-7 and -8, or the first resource's own start and duration."""
-    starts = [sch.text(11, 4), _first(message, "TQ1", 7), _first(message, "AIS", 4)]
-    starts += [_first(message, "AIL", 6), _first(message, "AIP", 6)]
+    starts = [sch.text(11, 4), first(message, "TQ1", 7), first(message, "AIS", 4)]
+    starts += [first(message, "AIL", 6), first(message, "AIP", 6)]
     start = _instant(starts, read_time, "SCH-11.4")
-    end = _instant([sch.text(11, 5), _first(message, "TQ1", 8)], read_time, "SCH-11.5")
-    minutes = _minutes(sch.text(9), sch.text(10)) or _minutes(_first(message, "AIS", 7), _first(message, "AIS", 8))
+    end = _instant([sch.text(11, 5), first(message, "TQ1", 8)], read_time, "SCH-11.5")
+    minutes = _minutes(sch.text(9), sch.text(10)) or _minutes(first(message, "AIS", 7), first(message, "AIS", 8))
     if start is not None and end is None and minutes is not None:
         end = start + timedelta(minutes=minutes)
     if start is not None and end is not None and end < start:
-        raise _RejectedError(Rejection(INVALID, "SCH-11.5", "text"))
+        raise RejectedError(Rejection(INVALID, "SCH-11.5", "text"))
     carried.put("minutes_duration", minutes)
     for name, instant in (("start", start), ("end", end)):
         if instant is not None:
@@ -383,7 +388,7 @@ def _instant(texts: Sequence[str], read_time: ReadTime, rule: str) -> datetime |
         return None
     instant = read_time(text)
     if instant is None:
-        raise _RejectedError(Rejection(INVALID, rule, "text"))
+        raise RejectedError(Rejection(INVALID, rule, "text"))
     return instant
 
 
@@ -424,19 +429,19 @@ def _practitioner(segment: Segment, systems: Sequence[IdentifierSystem]) -> dict
     value, family, given = (segment.text(3, component) for component in (1, 2, 3))
     display = " ".join(part for part in (given, family) if part)
     if not value:
-        return _present(display=display)
+        return present(display=display)
     namespace, universal_id, universal_type = (segment.text(3, 9, subcomponent=number) for number in (1, 2, 3))
     kind = segment.text(3, 13)
     system = system_of(systems, namespace, universal_id, universal_type, kind) if namespace or universal_id else None
     assigner = None if system else (namespace or universal_id)
-    return _present(identifier=_present(type=kind, system=system, value=value, assigner=assigner), display=display)
+    return present(identifier=present(type=kind, system=system, value=value, assigner=assigner), display=display)
 
 
 def _location(segment: Segment, _: Sequence[IdentifierSystem]) -> dict[str, Any]:
     """AIL-3, PL: point of care, …, facility (4), …, description (9) (§2.A.53)."""
     value, description = segment.text(3, 1), segment.text(3, 9)
-    identifier = _present(value=value, assigner=segment.text(3, 4)) if value else None
-    return _present(identifier=identifier, display=description)
+    identifier = present(value=value, assigner=segment.text(3, 4)) if value else None
+    return present(identifier=identifier, display=description)
 
 
 _ReadActor = Callable[[Segment, Sequence[IdentifierSystem]], dict[str, Any]]
@@ -459,12 +464,10 @@ _Mapping = Callable[[Message, str, Sequence[IdentifierSystem], ReadTime], Update
 _MAPPINGS: Final[Mapping[tuple[str, str], tuple[_Mapping, ...]]] = {
     **{("ADT", trigger): (_patient,) for trigger in _VISITS | _PERSONS},
     **{("SIU", trigger): (_patient_if_named, _appointment) for trigger in _APPOINTMENTS},
+    ("DFT", "P03"): (_patient,),
 }
+_MERGES: Final = frozenset({("ADT", "A34"), ("ADT", "A40")})
 
 
 def _groups_of(record: Record, name: str) -> set[str]:
     return {GROUPS[name](item) for item in getattr(record, name)}
-
-
-def _present(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value not in (None, "", [], {})}

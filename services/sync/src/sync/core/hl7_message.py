@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import hl7v2
 from hl7v2.timestamp import parse_timestamp
-from sync.core.hl7_mapping import Message, ReadTime, Segment
+from sync.core.hl7_reading import Message, ReadTime, Segment
 
 
 @dataclass(frozen=True, slots=True)

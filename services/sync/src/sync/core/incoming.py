@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from common.models.records import Record
+from common.models.records import Identifier, Record
 
 
 class Origin(StrEnum):
@@ -30,6 +30,8 @@ class Update:
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
     partial: bool = False
     """Of a message: what it leaves out inside a value stays as well."""
+    retired: tuple[Identifier, ...] = ()
+    """Identifiers that are this patient's from now on, out of use: whoever had them is merged into this record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class Incoming:
 
     `update` None: `record` is the whole resource, and what changed is found by comparing it with what was seen last.
     `position` is its place in the page or batch, `source_id` the run or message. `event_time` settles the order of HL7
-    events. `with_previous`: it belongs to the record before it, and is not taken when that one was rejected.
+    events. `with_previous`: it belongs to the last record before it that stands alone, and is not taken when that
+    one was rejected.
     """
 
     position: int
@@ -47,6 +50,8 @@ class Incoming:
     source_id: str
     record: Record
     external_id: str = ""
+    source_key: str = ""
+    """How its row is found in the quarantine, where that is neither its external id nor its message alone."""
     update: Update | None = None
     event_time: datetime | None = None
     with_previous: bool = False

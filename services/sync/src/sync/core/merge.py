@@ -18,10 +18,13 @@ from sync.core.incoming import Update
 R = TypeVar("R", bound=Record)
 
 NO_SYSTEM: Final = ""
+OLD: Final = "use: old"
+"""No URI, so no identifier system."""
 
 GROUPS: Final[Mapping[str, Callable[[Any], str]]] = {
-    # A source decides about the identifier systems that it knows, and about no other.
-    "identifiers": lambda identifier: identifier.system or NO_SYSTEM,
+    # A source decides about the identifier systems that it knows, and about no other. Identifiers out of use stay when
+    # it names those in use: they are how what comes under them still finds the record.
+    "identifiers": lambda identifier: OLD if identifier.use == "old" else identifier.system or NO_SYSTEM,
     # PID-13 says what is not business, PID-14 what is (HL7 v2.5.1 §3.4.2).
     "telecom": lambda point: "work" if point.use == "work" else "personal",
     "participants": lambda participant: participant.actor.type,

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 INVALID: Final = "record.invalid"
 CONFLICT: Final = "record.conflict"
+MERGE_CYCLE: Final = "record.merge-cycle"
 _RULE_CHARACTERS_MAX: Final = 100
 
 

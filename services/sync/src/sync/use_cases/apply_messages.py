@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -19,6 +19,7 @@ from common.models.clock import Clock, Ids
 from common.models.errors import SuiteError
 from common.models.events import Event
 from common.models.integration import Integration
+from common.models.records import Charge, Patient
 from sync.core.hl7_mapping import MappedMessage, map_message, supported
 from sync.core.hl7_message import time_reader
 from sync.core.incoming import Incoming, Origin
@@ -76,14 +77,18 @@ class ApplyMessages:
                 continue
             if mapped.rejection is not None:
                 quarantined.append(_quarantined(integration_id, position, message, mapped.rejection))
+            quarantined += [
+                _quarantined(integration_id, position, message, row.rejection, Charge.TYPE, _row_key(message, row.row))
+                for row in mapped.rejected_rows
+            ]
             incoming += _incoming(integration_id, position, message, mapped)
         await self.records.lock(session, tenant)
         register = await self.records.load(session, tenant, wanted_of(incoming))
         reconcile(register, incoming, self.ids.new)
         await self.records.save(session, tenant, register)
         for row, why in register.rejected:
-            message = bodies[row.source_id]
-            quarantined.append(_quarantined(row.integration_id, row.position, message, why))
+            named = (row.record.TYPE, row.source_key) if isinstance(row.record, Charge) else (None, None)
+            quarantined.append(_quarantined(row.integration_id, row.position, bodies[row.source_id], why, *named))
         replayed = {str(event.data["message_id"]) for event in events if event.data.get("replay_id")}
         await self.quarantine.resolve(session, tenant, [one for one in register.accepted if one.source_id in replayed])
         await self.quarantine.put(session, tenant, quarantined)
@@ -104,19 +109,40 @@ class ApplyMessages:
 
 
 def _incoming(integration_id: str, position: int, message: RawMessage, mapped: MappedMessage) -> list[Incoming]:
-    return [
-        Incoming(
-            position=position,
-            origin=Origin.HL7V2,
-            integration_id=integration_id,
-            source_id=message.id,
+    shared = Incoming(
+        position=position,
+        origin=Origin.HL7V2,
+        integration_id=integration_id,
+        source_id=message.id,
+        record=Patient(),
+        event_time=_event_time(mapped.written_at, message.received_at),
+    )
+    # The patients of a merge message stand each for himself; an appointment goes with its patient.
+    updates = [
+        replace(
+            shared,
             record=update.record,
             update=update,
-            event_time=_event_time(mapped.written_at, message.received_at),
-            with_previous=number > 0,
+            with_previous=number > 0 and not update.retired,
         )
         for number, update in enumerate(mapped.updates)
     ]
+    charges = [
+        replace(
+            shared,
+            record=charge.record,
+            external_id=charge.external_id,
+            source_key=_row_key(message, charge.row),
+            with_previous=True,
+        )
+        for charge in mapped.charges
+    ]
+    return [*updates, *charges]
+
+
+def _row_key(message: RawMessage, row: int) -> str:
+    """How a segment of a message that has several records is found again in the quarantine."""
+    return f"{message.id}:{row}"
 
 
 def _event_time(written_at: datetime | None, received_at: datetime) -> datetime:
@@ -125,14 +151,20 @@ def _event_time(written_at: datetime | None, received_at: datetime) -> datetime:
     return received_at if written_at is None else min(written_at, received_at)
 
 
-def _quarantined(integration_id: str, position: int, message: RawMessage, rejection: Rejection) -> Quarantined:
-    record_type = "appointment" if message.message_type == "SIU" else "patient"
+def _quarantined(
+    integration_id: str,
+    position: int,
+    message: RawMessage,
+    rejection: Rejection,
+    record_type: str | None = None,
+    source_key: str | None = None,
+) -> Quarantined:
     return Quarantined(
         integration_id=integration_id,
-        record_type=record_type,
+        record_type=record_type or ("appointment" if message.message_type == "SIU" else Patient.TYPE),
         origin=Origin.HL7V2,
         source_id=message.id,
-        source_key=message.id,
+        source_key=source_key or message.id,
         position=position,
         rejection=rejection,
         body=message.body,

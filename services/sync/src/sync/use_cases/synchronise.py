@@ -20,7 +20,8 @@ from common.models.errors import ERRORS, SuiteError
 from common.models.integration import Channel, ChannelKind, Integration, IntegrationState
 from sync.core.incoming import Origin
 from sync.core.page import PAGES_PER_WINDOW_MAX, advanced
-from sync.core.reconcile import Register, reconcile, wanted_of
+from sync.core.reconcile import reconcile, wanted_of
+from sync.core.register import Register
 from sync.core.run import Run, RunCursor
 from sync.core.run_state import RunEvent, after
 from sync.ports import (
