@@ -236,6 +236,17 @@ def problem(error: SuiteError, *, request_id: str) -> dict[str, object]:
     return body
 
 
+# What one of these means depends on the system: its page lists every form in which it refuses.
+_SYSTEM_PAGES: Final = (
+    "By system: [Epic](systems/epic.md), [Oracle Health](systems/cerner.md), [Allscripts](systems/allscripts.md),"
+    " [FHIR](systems/fhir.md)."
+)
+_BY_SYSTEM: Final = frozenset({
+    "credential.rejected", "credential.refresh-failed", "peer.unauthorized", "peer.forbidden", "peer.rate-limited",
+    "peer.unavailable", "peer.rejected", "peer.unreadable",
+})  # fmt: skip
+
+
 def catalogue_markdown() -> str:
     """`docs/errors.md`, from the rows."""
     lines = [
@@ -260,5 +271,6 @@ def catalogue_markdown() -> str:
             f"{row.title}. HTTP {row.status} · fault: {row.fault} · retry: {row.retry}",
             "",
             f"Next step: {row.next_step}",
+            *(["", _SYSTEM_PAGES] if code in _BY_SYSTEM else []),
         ]
     return "\n".join(lines) + "\n"
