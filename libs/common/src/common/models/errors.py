@@ -82,6 +82,8 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "credential.rejected": ErrorRow(502, "The PMS refused the credential", _P, _N, "Run Test Connection; renew the client registration or secret and put the credential again."),
     "credential.refresh-failed": ErrorRow(502, "No token could be had from the PMS", _P, _T, "Run Test Connection; the suite tries again by itself."),
     "credential.unusable": ErrorRow(409, "The credential cannot give a token", _C, _N, "Use a credential whose method yields access tokens."),
+    "launch.issuer-unknown": ErrorRow(422, "The launch's iss belongs to no integration", _OP, _N, "Put the iss as endpoint of a fhir channel, letter by letter; Oracle Health's ends in the tenant."),
+    "launch.too-many": ErrorRow(429, "Too many launches in a minute", _C, _T, "Wait a minute; look at GET /auth/v1/launches for who launches again and again."),
     # records and runs
     "record.not-found": ErrorRow(404, "There is no such record", _C, _N, "Search with POST /sync/v1/records/{type}:search."),
     "record.type-unknown": ErrorRow(404, "There is no such record type", _C, _N, "Use one of the types listed by GET /sync/v1/records."),
