@@ -41,4 +41,6 @@ ACCESS: Final = (
     Access("POST", "/launch", frozenset(), "SMART launch URL: opened by the EHR in the user's browser"),
     Access("GET", "/launches", READ_STATE),
     Access("POST", "/launches:check", CONFIGURE),
+    Access("POST", "/vendors/cerner/ccl:check", OPERATE),
+    Access("POST", "/vendors/unity/dictionaries:compare", OPERATE),
 )

@@ -21,6 +21,7 @@ from auth_gateway.api import credentials as credentials_api
 from auth_gateway.api import integrations as integrations_api
 from auth_gateway.api import launches as launches_api
 from auth_gateway.api import platform as platform_api
+from auth_gateway.api import vendor_tools
 from auth_gateway.consumers import SUBSCRIPTIONS
 from auth_gateway.settings import AuthGatewaySettings
 from auth_gateway.use_cases.issue_token import issue_token
@@ -76,6 +77,7 @@ def build(runtime: Runtime) -> Module:
     router.include_router(credentials_api.router(integrations, credentials, actions, clock))
     launches = SqlLaunchStore(database, clock)
     router.include_router(launches_api.router(launches, partial(record_launch, launches, clock, ids)))
+    router.include_router(vendor_tools.router())
 
     async def watch() -> None:
         await leases.run_while_held("auth-gateway.watch", lambda: watch_credentials(broker, settings.watch_every_s))
