@@ -92,7 +92,8 @@ async def test_open_routes_are_few_and_have_reasons(suite: RunningSuite) -> None
     routes = [route for route in routes_of(suite) if not route.access.roles]
     assert all(len(route.access.reason) > 10 for route in routes)
     allowed = re.compile(
-        r"/(livez|readyz|metrics|openapi\.json|docs)$|/readyz$|/stream$|jwks\.json$|/auth/v1/token$|/simulator/v1/epic/"
+        r"/(livez|readyz|metrics|openapi\.json|docs)$|/readyz$|/stream$|jwks\.json$|/auth/v1/token$|/auth/v1/launch$"
+        r"|/simulator/v1/epic/"
     )
     assert [route.path for route in routes if not allowed.search(route.path)] == []
 

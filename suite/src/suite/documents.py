@@ -23,6 +23,7 @@ from common.runtime.settings import RuntimeSettings
 from common.runtime.settings import catalogue_markdown as settings_markdown
 from suite.composition import SERVICES, SETTINGS
 from suite.simulator_document import simulator_hl7_markdown
+from suite.system_documents import system_documents
 
 DOCS: Final = Path(__file__).resolve().parents[3] / "docs"
 
@@ -37,6 +38,7 @@ def documents() -> dict[str, str]:
             "access.md": access_markdown(host),
             "asyncapi.yaml": asyncapi_yaml(),
             "simulator-hl7.md": simulator_hl7_markdown(),
+            **system_documents(),
             "openapi.json": json.dumps(host.app.openapi(), indent=1, sort_keys=True, ensure_ascii=False) + "\n",
         }
 
@@ -155,6 +157,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         print("\n".join(f"docs/{name} differs: run `make docs`" for name in stale) or "documents are true")
         return 1 if stale else 0
     for name, text in documents().items():
+        (DOCS / name).parent.mkdir(exist_ok=True)
         (DOCS / name).write_text(text, encoding="utf-8")
     return 0
 

@@ -47,7 +47,8 @@ class ResourceCapability:
     """One resource of one vendor.
 
     `search_any_of`: a search must carry all parameters of at least one of these sets (empty: anything goes).
-    `ids_per_request_max` bounds an `_id` list; `page_records_max` bounds `_count`.
+    `ids_per_request_max` bounds an `_id` list; `page_records_max` bounds `_count`. `products`: those of the vendor that
+    have it (empty: all).
     """
 
     vendor: Vendor
@@ -63,6 +64,7 @@ class ResourceCapability:
     enumerable: bool = True
     assumed: frozenset[str] = frozenset()
     note: str = ""
+    products: frozenset[str] = frozenset()
 
     def offers(self, interaction: Interaction) -> bool:
         """Whether the vendor offers the interaction."""
@@ -137,6 +139,14 @@ RESOURCES: Final[tuple[ResourceCapability, ...]] = (
         search_any_of=_sets("_id", "patient"), reached_from="Patient", enumerable=False,
         assumed=_PAGES_ASSUMED | {"search_any_of"},
     ),
+    *(
+        ResourceCapability(
+            Vendor.CERNER, resource, _READ_SEARCH, CursorKind.BY_REFERENCE, Source.SECOND_HAND,
+            search_any_of=_sets("_id", *also), reached_from="Appointment", enumerable=False,
+            assumed=_PAGES_ASSUMED | {"search_any_of"},
+        )
+        for resource, also in (("Practitioner", ("identifier", "family", "name")), ("Location", ("identifier", "name")))
+    ),
     ResourceCapability(
         Vendor.UNITY, "Appointment", _READ_SEARCH, CursorKind.CHANGED_SINCE, Source.CLIENT_CODE,
         assumed=frozenset({"page_records_default", "page_records_max"}),
@@ -147,12 +157,23 @@ RESOURCES: Final[tuple[ResourceCapability, ...]] = (
         page_records_max=100, assumed=frozenset({"page_records_default"}),
         note="GetChangedPatients; SearchPatients on PM gives at most 100 rows. No ETag.",
     ),
+    ResourceCapability(
+        Vendor.UNITY, "Practitioner", frozenset({Interaction.SEARCH}), CursorKind.NONE, Source.CLIENT_CODE,
+        assumed=_PAGES_ASSUMED | {"cursor"}, note="GetProviders: the whole list at once.",
+    ),
+    ResourceCapability(
+        Vendor.UNITY, "Slot", frozenset({Interaction.SEARCH}), CursorKind.NONE, Source.CLIENT_CODE,
+        assumed=_PAGES_ASSUMED | {"cursor"}, note="GetAvailableSchedule.", products=frozenset({"PM"}),
+    ),
     *(
         ResourceCapability(
             Vendor.FHIR, resource, _READ_SEARCH, CursorKind.LAST_UPDATED, Source.STANDARD, assumed=_PAGES_ASSUMED,
             note="What the server's CapabilityStatement declares goes before this row.",
         )
-        for resource in ("Appointment", "Patient", "Practitioner", "Location", "Coverage", "Encounter")
+        for resource in (
+            "Appointment", "Patient", "Practitioner", "Location", "Coverage", "Encounter", "Account", "Schedule",
+            "Slot",
+        )
     ),
 )  # fmt: skip
 
@@ -197,9 +218,27 @@ HABITS: Final[tuple[Habit, ...]] = (
     Habit(Vendor.CERNER, "token-life-s", 570, Source.LIVE_CAPTURE),
     Habit(Vendor.CERNER, "refresh-gap-s-min", 60, Source.VENDOR_DOCUMENT),
     Habit(Vendor.CERNER, "correlation-header", "Cerner-Correlation-ID", Source.LIVE_CAPTURE),
+    Habit(Vendor.CERNER, "refresh-returns-refresh-token", False, Source.LIVE_CAPTURE),
+    Habit(Vendor.CERNER, "offline-idle-days-max", 90, Source.VENDOR_DOCUMENT),
+    Habit(Vendor.CERNER, "patch-needs-if-match", True, Source.LIVE_CAPTURE),
+    Habit(Vendor.CERNER, "bulk-jobs-max", 1, Source.VENDOR_DOCUMENT),
+    Habit(Vendor.CERNER, "bulk-retry-after-s", 600, Source.VENDOR_DOCUMENT),
+    Habit(Vendor.CERNER, "bulk-files-redirect-status", 307, Source.VENDOR_DOCUMENT),
+    Habit(Vendor.CERNER, "scope-version", 2, Source.LIVE_CAPTURE),
+    Habit(Vendor.CERNER, "rate-limit-status", 429, Source.ASSUMED),
     Habit(Vendor.UNITY, "errors-in-http-200", True, Source.CLIENT_CODE),
     Habit(Vendor.UNITY, "token-idle-life-s", 20 * 60, Source.CLIENT_CODE),
+    Habit(Vendor.UNITY, "paging", False, Source.CLIENT_CODE),
+    Habit(Vendor.UNITY, "etag", False, Source.CLIENT_CODE),
+    Habit(Vendor.UNITY, "times-are-server-local", True, Source.CLIENT_CODE),
+    Habit(Vendor.UNITY, "search-rows-max", 100, Source.CLIENT_CODE),
+    Habit(Vendor.UNITY, "service-credential-life-days", 183, Source.CLIENT_CODE),
+    Habit(Vendor.UNITY, "user-password-life-days", 90, Source.CLIENT_CODE),
+    Habit(Vendor.UNITY, "jwks-cache-s-max", 24 * 3600, Source.SECOND_HAND),
+    Habit(Vendor.UNITY, "rate-limit-status", 429, Source.ASSUMED),
     Habit(Vendor.FHIR, "fhir-version", "4.0.1", Source.STANDARD),
+    Habit(Vendor.FHIR, "rate-limit-status", 429, Source.STANDARD),
+    Habit(Vendor.FHIR, "token-life-s", 300, Source.STANDARD),
 )
 
 _HABITS: Final = {(row.vendor, row.name): row for row in HABITS}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
@@ -29,6 +29,7 @@ class FhirRequest:
     path: str
     query: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=lambda: dict(FHIR_HEADERS))
+    body: bytes | None = field(default=None, repr=False)
 
     def url(self, base: str) -> str:
         """The absolute URL under a base such as `https://host/api/FHIR/R4`."""
@@ -68,6 +69,37 @@ def by_ids(resource: str, ids: Sequence[str], *, count: int | None = None) -> Fh
         raise ValueError("an _id list needs ids without commas")
     query = (("_id", ",".join(ids)), ("_count", str(count or len(ids))))
     return FhirRequest(f"{resource}.search", "GET", resource, query)
+
+
+def changed_since(resource: str, since: datetime, *, count: int) -> FhirRequest:
+    """Resources of one type changed since an instant, by `_lastUpdated` (R4 §3.1.1.5.5); raises ValueError without
+    a zone."""
+    if since.tzinfo is None:
+        raise ValueError("since needs a time zone")
+    instant = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return FhirRequest(
+        f"{resource}.search", "GET", resource, (("_lastUpdated", f"ge{instant}"), ("_count", str(count)))
+    )
+
+
+def create(resource: str, document: Mapping[str, Any]) -> FhirRequest:
+    """A new resource (R4 §3.1.0.8)."""
+    return FhirRequest(f"{resource}.create", "POST", resource, (), _writing(), _json(document))
+
+
+def update(resource: str, resource_id: str, document: Mapping[str, Any], *, version: str | None = None) -> FhirRequest:
+    """A resource as a whole (R4 §3.1.0.4), with If-Match when its version is known."""
+    headers = {**_writing(), **({"If-Match": f'W/"{version}"'} if version else {})}
+    path = f"{resource}/{quote(resource_id, safe='')}"
+    return FhirRequest(f"{resource}.update", "PUT", path, (), headers, _json(document))
+
+
+def _writing() -> dict[str, str]:
+    return {"Accept": FHIR_JSON, "Content-Type": FHIR_JSON}
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode()
 
 
 def patients_by_id(ids: Sequence[str]) -> FhirRequest:
@@ -200,7 +232,7 @@ def parse_bundle(document: Mapping[str, Any]) -> Bundle:
             issues.extend(parse_outcome(resource))
         else:
             (included if mode == "include" else matches).append(resource)
-    links = {row.get("relation"): row.get("url") for row in _rows(document.get("link"))}
+    links = {_text(row.get("relation")): row.get("url") for row in _rows(document.get("link"))}
     following = links.get("next")
     total = document.get("total")
     return Bundle(
@@ -272,7 +304,7 @@ class ServerMetadata:
 
 def parse_metadata(document: Mapping[str, Any]) -> ServerMetadata | None:
     """The declared version and interactions; None when the document is something else."""
-    if document.get("resourceType") not in {"CapabilityStatement", "Conformance"}:
+    if _text(document.get("resourceType")) not in {"CapabilityStatement", "Conformance"}:
         return None
     software = _mapping(document.get("software"))
     interactions = {

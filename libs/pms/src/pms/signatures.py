@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from common.models.errors import Retry
 from common.models.integration import Vendor
-from pms import epic, fhir
+from pms import cerner, epic, fhir, unity
+from pms.challenge import parse_challenge
 from pms.retry_after import retry_after_s
 from pms.source import Source
 
@@ -67,9 +68,11 @@ class Reading:
     content_type: str
     challenge: str
     oauth_error: str
-    error_uri: str
+    urn: cerner.Urn | None
+    instance: str | None
     text: str
     body: fhir.FhirAnswer
+    unity: unity.UnityAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +101,6 @@ class SignatureRow:
 
 def _oauth(error: str) -> Callable[[Reading], bool]:
     return lambda reading: reading.oauth_error == error
-
-
-def _cerner(*suffixes: str) -> Callable[[Reading], bool]:
-    # Older forms use underscores and extra colons: compared without either.
-    wanted = [_loose(suffix) for suffix in suffixes]
-    return lambda reading: any(suffix in _loose(reading.error_uri) for suffix in wanted)
-
-
-def _loose(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower().replace("%3a", ""))
 
 
 def _says(*parts: str) -> Callable[[Reading], bool]:
@@ -163,21 +156,15 @@ ROWS: Final[tuple[SignatureRow, ...]] = (
     ),
     *(
         SignatureRow(
-            f"cerner.{name}", _REJECTED, _N, _TOKEN, Source.LIVE_CAPTURE, Vendor.CERNER, when=_cerner(*suffixes)
+            f"cerner.{row.name}",
+            _REJECTED,
+            _N,
+            _TOKEN,
+            row.source,
+            Vendor.CERNER,
+            when=lambda reading, row=row: reading.urn is row,  # type: ignore[misc]
         )
-        for name, suffixes in (
-            ("authorization-header", ("invalid-authorization-header",)),
-            ("client-credentials", ("invalid-client-credentials",)),
-            ("assertion-signature", ("jwt-bearer:invalid-signature",)),
-            ("client-terminated", ("terminated-client",)),
-            ("tenant-unknown", ("invalid-tenant",)),
-            ("tenant-not-configured", ("grant:tenant-not-configured", "unauthorized-client-for-tenant")),
-            (
-                "grant-stale",
-                ("code-invalid-or-expired", "refresh-token:token-invalid", "refresh-token:session-invalid"),
-            ),
-            ("scopes-empty", ("empty-scopes",)),
-        )
+        for row in (*cerner.TOKEN_URNS, *cerner.LAUNCH_URNS)
     ),
     *(
         SignatureRow(f"token.{error.replace('_', '-')}", _REJECTED, _N, _TOKEN, Source.STANDARD, when=_oauth(error))
@@ -244,6 +231,19 @@ ROWS: Final[tuple[SignatureRow, ...]] = (
         statuses=frozenset({500}),
         when=lambda reading: any(issue.code == "required" for issue in reading.body.issues),
     ),
+    *(
+        SignatureRow(
+            f"cerner.{row.name}",
+            "peer.rejected",
+            _N,
+            _RESOURCE,
+            Source.LIVE_CAPTURE,
+            Vendor.CERNER,
+            statuses=frozenset({row.status}),
+        )
+        for row in cerner.PATCH_REFUSALS
+        if row.status in {422, 424}
+    ),
     SignatureRow("fhir.unavailable", "peer.unavailable", _T, _RESOURCE, Source.STANDARD, statuses=_5XX),
     SignatureRow(
         "fhir.wrong-path",
@@ -274,46 +274,29 @@ ROWS: Final[tuple[SignatureRow, ...]] = (
         when=_kind(fhir.AnswerKind.NOT_JSON, fhir.AnswerKind.NOT_FHIR),
     ),
     # Unity: errors come with HTTP 200
-    SignatureRow(
-        "unity.logged-out", "peer.unauthorized", _T, _UNITY, Source.CLIENT_CODE, when=_says("you have been logged out")
-    ),
-    SignatureRow(
-        "unity.password-invalid",
-        _REJECTED,
-        _N,
-        _UNITY,
-        Source.CLIENT_CODE,
-        when=_says("username and password not valid"),
-    ),
-    SignatureRow(
-        "unity.application-unsupported",
-        _REJECTED,
-        _N,
-        _UNITY,
-        Source.CLIENT_CODE,
-        when=_says("is not supported on pm version"),
-    ),
-    SignatureRow(
-        "unity.user-invalid",
-        _REJECTED,
-        _N,
-        _UNITY,
-        Source.CLIENT_CODE,
-        when=lambda reading: re.search(r'"validuser"\s*:\s*"no"', reading.text) is not None,
+    *(
+        SignatureRow(
+            f"unity.{row.name}",
+            row.error,
+            row.retry,
+            _UNITY,
+            row.source,
+            when=lambda reading, row=row: reading.unity.error is row,  # type: ignore[misc]
+        )
+        for row in unity.ALL_ERRORS
     ),
     SignatureRow("unity.rate-limited", "peer.rate-limited", _T, _UNITY, Source.ASSUMED, statuses=frozenset({429})),
     SignatureRow("unity.unavailable", "peer.unavailable", _T, _UNITY, Source.STANDARD, statuses=_5XX),
+    SignatureRow("unity.wrong-path", "peer.unreadable", _N, _UNITY, Source.ASSUMED, statuses=frozenset({404, 405})),
+    SignatureRow("unity.refused", "peer.rejected", _N, _UNITY, Source.STANDARD, statuses=frozenset(range(400, 500))),
     SignatureRow(
-        "unity.error",
-        "peer.rejected",
+        "unity.unreadable",
+        "peer.unreadable",
         _N,
         _UNITY,
-        Source.CLIENT_CODE,
-        when=lambda reading: (
-            re.search(r'"error"\s*:|^"?error:|"status"\s*:\s*"[^"]*critical', reading.text) is not None
-        ),
+        Source.STANDARD,
+        when=lambda reading: reading.unity.kind in {unity.AnswerKind.HTML, unity.AnswerKind.NOT_UNITY},
     ),
-    SignatureRow("unity.refused", "peer.rejected", _N, _UNITY, Source.STANDARD, statuses=frozenset(range(400, 500))),
 )
 
 
@@ -337,10 +320,41 @@ def signature_of(
     codes = sorted({code for issue in reading.body.issues for _, code in issue.codes if _is_code(code)})
     if codes:
         evidence["outcome_codes"] = ",".join(codes[:10])
+    evidence.update(_vendor_evidence(reading, named))
     wait_s = retry_after_s(named.get("retry-after"), now)
     if wait_s is not None:
         evidence["retry_after_s"] = wait_s
     return Signature(row.code, row.error, row.retry, row.source, evidence, wait_s, row.ambiguous)
+
+
+# What a challenge may say beyond a registered error.
+_SUBCODES: Final = frozenset({"no_scope_for_resource_path", "insufficient-scopes"})
+_CORRELATION: Final = re.compile(r"[0-9A-Za-z-]{8,64}")
+
+
+def _vendor_evidence(reading: Reading, headers: Mapping[str, str]) -> dict[str, str | int | float]:
+    """Names of rows and registered words only, and the id under which the vendor finds the failure."""
+    found: dict[str, str | int | float] = {}
+    if reading.urn is not None:
+        found["urn"] = reading.urn.name
+    challenge = parse_challenge(reading.challenge)
+    if challenge.get("error", "") in OAUTH_ERRORS:
+        found["challenge_error"] = challenge["error"]
+    if challenge.get("subcode", "") in _SUBCODES:
+        found["challenge_subcode"] = challenge["subcode"]
+    if reading.vendor is Vendor.CERNER:
+        correlation = headers.get(cerner.CORRELATION_HEADER.lower(), "")
+        one = correlation if _CORRELATION.fullmatch(correlation) else reading.instance
+        if one:
+            found["correlation_id"] = one
+    if reading.surface is Surface.UNITY:
+        found["body"] = reading.unity.kind.value
+        if reading.unity.action in _UNITY_ACTIONS:
+            found["unity_action"] = _UNITY_ACTIONS[reading.unity.action]
+    return found
+
+
+_UNITY_ACTIONS: Final = {name.lower(): name for name in unity.ACTIONS}
 
 
 def _read(vendor: Vendor, surface: Surface, status: int, headers: Mapping[str, str], body: bytes) -> Reading:
@@ -355,9 +369,11 @@ def _read(vendor: Vendor, surface: Surface, status: int, headers: Mapping[str, s
         content_type,
         headers.get("www-authenticate", "").lower(),
         error if isinstance(error, str) and _is_code(error) else "",
-        uri if isinstance(uri, str) else "",
+        cerner.urn_of(uri) if isinstance(uri, str) and vendor is Vendor.CERNER else None,
+        cerner.instance_of(uri) if isinstance(uri, str) and vendor is Vendor.CERNER else None,
         body[:_TEXT_CHARACTERS_MAX].decode("utf-8", "replace").lower(),
         answer,
+        unity.parse_answer(body) if surface is Surface.UNITY else unity.UnityAnswer(unity.AnswerKind.EMPTY),
     )
 
 

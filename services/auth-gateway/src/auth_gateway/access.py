@@ -37,4 +37,10 @@ ACCESS: Final = (
     Access("POST", _CREDENTIAL + ":test", OPERATE),
     Access("POST", _CREDENTIAL + ":refresh", OPERATE),
     Access("POST", _CREDENTIAL + ":token", SERVICES),
+    Access("GET", "/launch", frozenset(), "SMART launch URL: opened by the EHR in the user's browser"),
+    Access("POST", "/launch", frozenset(), "SMART launch URL: opened by the EHR in the user's browser"),
+    Access("GET", "/launches", READ_STATE),
+    Access("POST", "/launches:check", CONFIGURE),
+    Access("POST", "/vendors/cerner/ccl:check", OPERATE),
+    Access("POST", "/vendors/unity/dictionaries:compare", OPERATE),
 )

@@ -82,6 +82,8 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "credential.rejected": ErrorRow(502, "The PMS refused the credential", _P, _N, "Run Test Connection; renew the client registration or secret and put the credential again."),
     "credential.refresh-failed": ErrorRow(502, "No token could be had from the PMS", _P, _T, "Run Test Connection; the suite tries again by itself."),
     "credential.unusable": ErrorRow(409, "The credential cannot give a token", _C, _N, "Use a credential whose method yields access tokens."),
+    "launch.issuer-unknown": ErrorRow(422, "The launch's iss belongs to no integration", _OP, _N, "Put the iss as endpoint of a fhir channel, letter by letter; Oracle Health's ends in the tenant."),
+    "launch.too-many": ErrorRow(429, "Too many launches in a minute", _C, _T, "Wait a minute; look at GET /auth/v1/launches for who launches again and again."),
     # records and runs
     "record.not-found": ErrorRow(404, "There is no such record", _C, _N, "Search with POST /sync/v1/records/{type}:search."),
     "record.type-unknown": ErrorRow(404, "There is no such record type", _C, _N, "Use one of the types listed by GET /sync/v1/records."),
@@ -237,6 +239,17 @@ def problem(error: SuiteError, *, request_id: str) -> dict[str, object]:
     return body
 
 
+# What one of these means depends on the system: its page lists every form in which it refuses.
+_SYSTEM_PAGES: Final = (
+    "By system: [Epic](systems/epic.md), [Oracle Health](systems/cerner.md), [Allscripts](systems/allscripts.md),"
+    " [FHIR](systems/fhir.md)."
+)
+_BY_SYSTEM: Final = frozenset({
+    "credential.rejected", "credential.refresh-failed", "peer.unauthorized", "peer.forbidden", "peer.rate-limited",
+    "peer.unavailable", "peer.rejected", "peer.unreadable",
+})  # fmt: skip
+
+
 def catalogue_markdown() -> str:
     """`docs/errors.md`, from the rows."""
     lines = [
@@ -261,5 +274,6 @@ def catalogue_markdown() -> str:
             f"{row.title}. HTTP {row.status} · fault: {row.fault} · retry: {row.retry}",
             "",
             f"Next step: {row.next_step}",
+            *(["", _SYSTEM_PAGES] if code in _BY_SYSTEM else []),
         ]
     return "\n".join(lines) + "\n"

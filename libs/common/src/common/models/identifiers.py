@@ -46,6 +46,7 @@ PREFIXES: Final[dict[str, str]] = {
     "opr": "operation",
     "qua": "quarantined record",
     "key": "key",
+    "lau": "SMART launch",
     "jti": "token",
     "req": "request",
     "rep": "replica",
