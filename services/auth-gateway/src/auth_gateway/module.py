@@ -10,6 +10,7 @@ from pathlib import Path
 from fastapi import APIRouter
 
 from auth_gateway.access import ACCESS
+from auth_gateway.adapters.authorization_store import SqlAuthorizationStore
 from auth_gateway.adapters.credential_store import SqlCredentialStore
 from auth_gateway.adapters.integration_store import SqlIntegrationStore
 from auth_gateway.adapters.launch_store import SqlLaunchStore
@@ -17,6 +18,7 @@ from auth_gateway.adapters.prober import NetworkProber
 from auth_gateway.adapters.tables import Base
 from auth_gateway.adapters.tenant_store import SqlTenantStore
 from auth_gateway.adapters.token_endpoint import HttpTokenEndpoint
+from auth_gateway.api import authorizations as authorizations_api
 from auth_gateway.api import credentials as credentials_api
 from auth_gateway.api import integrations as integrations_api
 from auth_gateway.api import launches as launches_api
@@ -24,7 +26,9 @@ from auth_gateway.api import platform as platform_api
 from auth_gateway.api import vendor_tools
 from auth_gateway.consumers import SUBSCRIPTIONS
 from auth_gateway.settings import AuthGatewaySettings
+from auth_gateway.use_cases.authorize_credential import AuthorizeCredential
 from auth_gateway.use_cases.issue_token import issue_token
+from auth_gateway.use_cases.lend_credential import lend_credential
 from auth_gateway.use_cases.obtain_token import Broker, obtain_token, refresh_token
 from auth_gateway.use_cases.record_launch import record_launch
 from auth_gateway.use_cases.test_credential import test_credential
@@ -33,6 +37,7 @@ from common.runtime.authentication import verify_service_assertion
 from common.runtime.background import background
 from common.runtime.leases import Leases
 from common.runtime.module import Module
+from common.runtime.random_bytes import random_bytes
 from common.runtime.runtime import Runtime
 from common.runtime.settings import load
 
@@ -73,7 +78,19 @@ def build(runtime: Runtime) -> Module:
     router = APIRouter()
     router.include_router(platform_api.router(tenants, tenants, issue, clock, ids))
     router.include_router(integrations_api.router(integrations, clock, ids))
-    actions = credentials_api.Actions(test, partial(refresh_token, broker), partial(obtain_token, broker))
+    actions = credentials_api.Actions(
+        test,
+        partial(refresh_token, broker),
+        partial(obtain_token, broker),
+        partial(lend_credential, credentials, clock),
+    )
+    authorize = AuthorizeCredential(
+        broker,
+        SqlAuthorizationStore(database, tenants.keyring, clock),
+        random_bytes,
+        f"{runtime.settings.base_url}/auth/v1{authorizations_api.CALLBACK}",
+    )
+    router.include_router(authorizations_api.router(credentials, authorize))
     router.include_router(credentials_api.router(integrations, credentials, actions, clock))
     launches = SqlLaunchStore(database, clock)
     router.include_router(launches_api.router(launches, partial(record_launch, launches, clock, ids)))

@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy import RowMapping, Table, delete, insert, select, update
 
 from auth_gateway.adapters.tables import CredentialRow, IntegrationRow
+from auth_gateway.core.methods import METHODS, Grant, TokenKind
 from auth_gateway.core.refresh import TokenState
-from auth_gateway.ports import AccessToken, Credential
+from auth_gateway.ports import AccessToken, Credential, Secrets
 from common.models.clock import Clock, Ids, instant_text, parse_instant
 from common.models.errors import SuiteError
 from common.models.events import Event
@@ -30,8 +31,10 @@ _PLAIN: Final = ("tenant", "integration_id", "name", "method", "client_id", "tok
 _NO_TOKEN: Final[dict[str, Any]] = {
     "sealed_token": None, "token_sha256": None, "obtained_at": None, "expires_at": None, "failures": 0,
     "retry_at": None,
-    "error_code": None, "tested_at": None,
+    "error_code": None, "tested_at": None, "sealed_refresh": None, "reconnect": False, "unanswered": 0,
 }  # fmt: skip
+_NO_SECRETS: Final = {"sealed_secret": None, "sealed_second": None}
+_WITH_TOKENS: Final = tuple(sorted(name for name, row in METHODS.items() if row.kind is not TokenKind.NONE))
 _DUE_MAX: Final = 200
 
 
@@ -48,7 +51,7 @@ class SqlCredentialStore:
         self._ids = ids
         self._source = source
 
-    async def put(self, caller: Caller, credential: Credential, secret: str | None) -> Credential:
+    async def put(self, caller: Caller, credential: Credential, secrets: Secrets) -> Credential:
         keys = await self._keyring.tenant(credential.tenant)
         now = self._clock.now()
         values: dict[str, Any] = {name: getattr(credential, name) for name in _PLAIN}
@@ -59,14 +62,20 @@ class SqlCredentialStore:
         }
         # Due a full period from now: the person who put it tests it, or its first use does.
         values |= {**_NO_TOKEN, "test_due_at": now + timedelta(seconds=credential.test_every_s)}
-        if secret is not None:
-            values["sealed_secret"] = keys.seal(secret.encode(), record=credential.record, field="secret")
+        values |= {"grant": credential.grant.value, "options": dict(credential.options)}
+        for column, value in _sealed_columns(secrets).items():
+            values[f"sealed_{column}"] = keys.seal(value.encode(), record=credential.record, field=column)
         async with self._database.write() as session:
-            present = (await session.execute(select(_TABLE.c.version).where(*_is(credential)))).scalar_one_or_none()
+            present = (await session.execute(select(_TABLE).where(*_is(credential)))).mappings().first()
+            if present is not None and present["method"] != credential.method:
+                values = {**_NO_SECRETS, **values}
+            if present is not None and _granted_to(present) == _granted_to(values):
+                del values["sealed_refresh"]
             if present is None:
-                await session.execute(insert(_TABLE).values(**{"sealed_secret": None, **values}, version=1))
+                await session.execute(insert(_TABLE).values(**{**_NO_SECRETS, **values}, version=1))
             else:
-                await session.execute(update(_TABLE).where(*_is(credential)).values(**values, version=present + 1))
+                values["version"] = present["version"] + 1
+                await session.execute(update(_TABLE).where(*_is(credential)).values(**values))
             await self._audit(session, caller, credential, "credential.changed")
         return await self.get(credential.tenant, credential.integration_id, credential.name)
 
@@ -90,12 +99,29 @@ class SqlCredentialStore:
             await session.execute(delete(_TABLE).where(*_is(credential)))
             await self._audit(session, caller, credential, "credential.removed")
 
-    async def secret(self, credential: Credential) -> str | None:
-        sealed = await self._sealed(credential, "sealed_secret")
+    async def secrets(self, credential: Credential) -> Secrets:
+        return Secrets(*[await self._opened(credential, column) for column in ("secret", "second")])
+
+    async def refresh_token(self, credential: Credential) -> str | None:
+        return await self._opened(credential, "refresh")
+
+    async def begin_refresh(self, credential: Credential, lease: Lease | None) -> None:
+        unchanged = (*_is(credential), _TABLE.c.version == credential.version)
+        async with self._database.write() as session:
+            if lease is not None:
+                await self._leases.check(session, lease)
+            await session.execute(update(_TABLE).where(*unchanged).values(unanswered=_TABLE.c.unanswered + 1))
+
+    async def lent(self, caller: Caller, credential: Credential, purpose: str) -> None:
+        async with self._database.write() as session:
+            await self._audit(session, caller, credential, "credential.lent", reason=purpose)
+
+    async def _opened(self, credential: Credential, column: str) -> str | None:
+        sealed = await self._sealed(credential, f"sealed_{column}")
         if sealed is None:
             return None
         keys = await self._keyring.tenant(credential.tenant)
-        return keys.open(sealed, record=credential.record, field="secret").decode()
+        return keys.open(sealed, record=credential.record, field=column).decode()
 
     async def token(self, credential: Credential) -> AccessToken | None:
         sealed = await self._sealed(credential, "sealed_token")
@@ -115,8 +141,11 @@ class SqlCredentialStore:
         event: Mapping[str, Any],
         event_type: str,
         lease: Lease | None,
+        refresh_token: str | None = None,
     ) -> None:
         values: dict[str, Any] = {
+            "reconnect": state.reconnect,
+            "unanswered": state.unanswered,
             "token_sha256": state.token_sha256,
             "obtained_at": state.obtained_at,
             "expires_at": state.expires_at,
@@ -133,6 +162,9 @@ class SqlCredentialStore:
                 "expires_at": instant_text(token.expires_at),
             }
             values["sealed_token"] = keys.seal(orjson.dumps(document), record=credential.record, field="token")
+        if refresh_token is not None:
+            keys = await self._keyring.tenant(credential.tenant)
+            values["sealed_refresh"] = keys.seal(refresh_token.encode(), record=credential.record, field="refresh")
         # A credential that was put anew meanwhile does not get the token of the old one.
         unchanged = (*_is(credential), _TABLE.c.version == credential.version)
         async with self._database.write() as session:
@@ -145,7 +177,13 @@ class SqlCredentialStore:
         statement = (
             select(_TABLE)
             .join(_INTEGRATION, _INTEGRATION.c.id == _TABLE.c.integration_id)
-            .where(_TABLE.c.test_due_at <= now, _INTEGRATION.c.state == IntegrationState.ACTIVE)
+            .where(
+                _TABLE.c.test_due_at <= now,
+                _INTEGRATION.c.state == IntegrationState.ACTIVE,
+                # Nobody but a person can mend it, and there is nothing to ask of one without tokens.
+                _TABLE.c.reconnect.is_(False),
+                _TABLE.c.method.in_(_WITH_TOKENS),
+            )
             .order_by(_TABLE.c.test_due_at)
             .limit(_DUE_MAX)
         )
@@ -164,7 +202,9 @@ class SqlCredentialStore:
             ).scalar_one_or_none()
         return sealed
 
-    async def _audit(self, session: Any, caller: Caller, credential: Credential, action: str) -> None:
+    async def _audit(
+        self, session: Any, caller: Caller, credential: Credential, action: str, *, reason: str | None = None
+    ) -> None:
         detail = {
             "integration_id": credential.integration_id,
             "credential": credential.name,
@@ -173,7 +213,12 @@ class SqlCredentialStore:
         await audit.record(
             session,
             audit.Audit(
-                action=action, subject=credential.integration_id, caller=caller, time=self._clock.now(), detail=detail
+                action=action,
+                subject=credential.integration_id,
+                caller=caller,
+                time=self._clock.now(),
+                detail=detail,
+                reason=reason,
             ),
         )
 
@@ -191,6 +236,16 @@ class SqlCredentialStore:
         )
 
 
+def _granted_to(row: Mapping[str, Any] | RowMapping) -> tuple[Any, ...]:
+    """Whom a person let in, where, and for what: a refresh token belongs to that."""
+    return (*(row[name] for name in ("grant", "client_id", "token_url")), list(row["scopes"]))
+
+
+def _sealed_columns(secrets: Secrets) -> dict[str, str]:
+    given = {"secret": secrets.secret, "second": secrets.second}
+    return {column: value for column, value in given.items() if value is not None}
+
+
 def _is(credential: Credential) -> tuple[Any, ...]:
     return (
         _TABLE.c.tenant == credential.tenant,
@@ -201,7 +256,14 @@ def _is(credential: Credential) -> tuple[Any, ...]:
 
 def _credential(row: Any) -> Credential:
     state = TokenState(
-        row["obtained_at"], row["expires_at"], row["failures"], row["retry_at"], row["error_code"], row["token_sha256"]
+        row["obtained_at"],
+        row["expires_at"],
+        row["failures"],
+        row["retry_at"],
+        row["error_code"],
+        row["token_sha256"],
+        row["reconnect"],
+        row["unanswered"],
     )
     plain = {name: row[name] for name in _PLAIN}
     credential = Credential(
@@ -211,5 +273,9 @@ def _credential(row: Any) -> Credential:
         secret_expires_at=row["secret_expires_at"],
         changed_at=row["changed_at"],
         version=row["version"],
+        grant=Grant(row["grant"]),
+        options=row["options"],
+        second_set=row["sealed_second"] is not None,
+        connected=row["sealed_refresh"] is not None,
     )
     return replace(credential, token=state, tested_at=row["tested_at"])
