@@ -27,7 +27,7 @@ from auth_gateway.settings import AuthGatewaySettings
 from auth_gateway.use_cases.issue_token import issue_token
 from auth_gateway.use_cases.obtain_token import Broker, obtain_token, refresh_token
 from auth_gateway.use_cases.record_launch import record_launch
-from auth_gateway.use_cases.test_credential import test_credential
+from auth_gateway.use_cases.test_credential import Tester, test_credential
 from auth_gateway.use_cases.watch_credentials import watch_credentials
 from common.runtime.authentication import verify_service_assertion
 from common.runtime.background import background
@@ -56,10 +56,11 @@ def build(runtime: Runtime) -> Module:
         settings.refresh_at_share,
     )
     prober = NetworkProber(runtime.outbound, clock)
+    tester = Tester(broker, integrations, prober, settings.test_timeout_s)
 
     async def test(tenant: str, integration_id: str, name: str) -> dict[str, object]:
         jwks_url = f"{runtime.settings.base_url}/auth/v1/tenants/{tenant}/jwks.json"
-        return await test_credential(broker, integrations, prober, tenant, integration_id, name, jwks_url=jwks_url)
+        return await test_credential(tester, tenant, integration_id, name, jwks_url=jwks_url)
 
     issue = partial(
         issue_token,

@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 from auth_gateway.core.configuration import Document
 from auth_gateway.core.methods import TokenCall
+from auth_gateway.core.peer_answers import Probe, Reply, SmartConfiguration
 from auth_gateway.core.refresh import TokenState
+from common.models.integration import Vendor
 from common.models.paging import Page
 from common.runtime.authentication import Caller
 from common.runtime.connection_probe import StageResult
@@ -78,6 +80,7 @@ class TokenAnswer:
     clock_offset_ms: int | None = None
     retry_after_s: float | None = None
     duration_ms: float = 0.0
+    signature: str | None = None
 
 
 class Integrations(Protocol):
@@ -164,15 +167,25 @@ class TokenEndpoint(Protocol):
 
 
 class Prober(Protocol):
-    """The network stages of a test."""
+    """What Test Connection and the check of permissions ask a peer; nothing here raises for what the peer does."""
 
-    async def run(self, url: str, exchange: ExchangeContext) -> list[StageResult]:
+    async def run(self, url: str, exchange: ExchangeContext, *, budget_s: float) -> list[StageResult]:
         """DNS, TCP, TLS, HTTP, clock."""
 
-    async def metadata(self, url: str, exchange: ExchangeContext, token: str | None) -> StageResult:
+    async def metadata(self, base: str, exchange: ExchangeContext, token: str | None, *, timeout_s: float) -> Reply:
         """Reads [base]/metadata."""
 
-    async def key_published(self, url: str, exchange: ExchangeContext) -> bool | None:
+    async def smart_configuration(
+        self, base: str, exchange: ExchangeContext, *, timeout_s: float
+    ) -> SmartConfiguration:
+        """Reads [base]/.well-known/smart-configuration."""
+
+    async def probe(
+        self, vendor: Vendor, base: str, resource: str, exchange: ExchangeContext, token: str, *, timeout_s: float
+    ) -> Probe:
+        """A search that finds nobody."""
+
+    async def key_published(self, url: str, exchange: ExchangeContext, *, timeout_s: float) -> bool | None:
         """Whether a JWKS URL answers with keys, None when it could not be asked."""
 
 

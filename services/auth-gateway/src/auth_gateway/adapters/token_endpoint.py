@@ -23,6 +23,7 @@ from pms.signatures import Surface, signature_of
 from pms.smart import parse_token_response, scope_shown
 
 _OK: Final = 200
+_URN_BYTES_MAX: Final = 4_000
 
 
 class HttpTokenEndpoint:
@@ -68,7 +69,9 @@ def _read(answer: Answer, asked_at: datetime, asked_scopes: Sequence[str]) -> To
         return TokenAnswer(
             token, asked_at, answer.status, clock_offset_ms=answer.clock_offset_ms, duration_ms=answer.duration_ms
         )
-    found = signature_of(Vendor.FHIR, Surface.TOKEN, answer.status, dict(answer.headers), answer.body, now=asked_at)
+    # A URN says by itself that it is Oracle Health's; a credential does not know its vendor.
+    vendor = Vendor.CERNER if b"cerner" in answer.body[:_URN_BYTES_MAX].lower() else Vendor.FHIR
+    found = signature_of(vendor, Surface.TOKEN, answer.status, dict(answer.headers), answer.body, now=asked_at)
     error = found.error if found else "peer.unreadable"
     said = str(found.evidence.get("oauth_error") or found.code) if found else None
     return TokenAnswer(
@@ -81,4 +84,5 @@ def _read(answer: Answer, asked_at: datetime, asked_scopes: Sequence[str]) -> To
         clock_offset_ms=answer.clock_offset_ms,
         retry_after_s=found.retry_after_s if found else None,
         duration_ms=answer.duration_ms,
+        signature=found.code if found else None,
     )
