@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from fastapi import FastAPI
 
 from auth_gateway.core.peer_answers import Reply, parse_smart_configuration
 from auth_gateway.module import build
@@ -104,17 +105,30 @@ URN = "https://authorization.cerner.com/errors/urn%3Acerner%3Aerror%3Aauthorizat
 BASE = "/api/FHIR/R4"
 
 
+def scheduling(*resources: str) -> FastAPI:
+    """Sync with schedules of these resources, in two pages."""
+    app = FastAPI()
+
+    @app.get("/sync/v1/schedules")
+    async def schedules(cursor: str | None = None) -> dict[str, Any]:
+        shown = resources[1:] if cursor else resources[:1]
+        return {"items": [{"resource": resource} for resource in shown], "next": None if cursor else "more"}
+
+    return app
+
+
 @pytest.fixture
 async def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningSuite]:
     # Only a stage that hangs takes its share of it.
     monkeypatch.setenv("PS_AUTH_TEST_TIMEOUT_S", "3")
-    async with running(make_test_runtime(tmp_path, "auth-gateway"), build) as up:
+    runtime = make_test_runtime(tmp_path, "auth-gateway", peer_apps={"sync": scheduling("patient", "appointment")})
+    async with running(runtime, build) as up:
         async with up.client(Role.PLATFORM_OPERATOR, tenant="platform") as client:
             assert (await client.post("/auth/v1/tenants", json={"name": "p", "id": TENANT})).status_code == 201
         yield up
 
 
-async def try_it(suite: RunningSuite, pms: Any, vendor: str = "epic", **credential: Any) -> dict[str, Any]:
+async def configured(suite: RunningSuite, pms: Any, vendor: str, **credential: Any) -> str:
     async with suite.client(Role.TENANT_ADMIN) as client:
         made = (await client.post("/auth/v1/integrations", json={"name": "P", "vendor": vendor})).json()["id"]
         path = f"/auth/v1/integrations/{made}"
@@ -123,6 +137,12 @@ async def try_it(suite: RunningSuite, pms: Any, vendor: str = "epic", **credenti
         body = {"method": "client_secret_basic", "client_id": "app", "token_url": pms.token_url,
                 "scopes": ["system/Patient.read"], "secret": "canary-secret", **credential}  # fmt: skip
         assert (await client.put(f"{path}/credentials/api", json=body)).status_code == 200
+    return path
+
+
+async def try_it(suite: RunningSuite, pms: Any, vendor: str = "epic", **credential: Any) -> dict[str, Any]:
+    path = await configured(suite, pms, vendor, **credential)
+    async with suite.client(Role.OPERATOR) as client:
         answer = await client.post(f"{path}/credentials/api:test")
     assert answer.status_code == 200, answer.text
     assert "canary" not in answer.text
@@ -264,3 +284,127 @@ def test_what_is_read_in_a_test() -> None:
     assert read_resource(Vendor.EPIC, ["openid", "system/Location.rs", "system/Patient.rs"]) == "Location"
     assert read_resource(Vendor.EPIC, ["system/Slot.rs"]) == "Patient"
     assert read_resource(Vendor.FILES, []) == "Patient"
+
+
+async def checked(suite: RunningSuite, path: str, asked: dict[str, Any], status: int = 200) -> dict[str, Any]:
+    async with suite.client(Role.OPERATOR) as client:
+        answer = await client.post(f"{path}/permissions:check", json=asked)
+    assert answer.status_code == status, answer.text
+    assert "canary" not in answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def pairs(rows: list[dict[str, str]]) -> list[tuple[str, str]]:
+    return [(row["resource"], row["interaction"]) for row in rows]
+
+
+def grant(pms: Any, scope: str | None) -> None:
+    granted = {"access_token": "canary-token", "expires_in": 300, **({"scope": scope} if scope else {})}
+    pms.answers["POST /token"] = (200, FHIR, body(granted))
+
+
+async def test_what_the_schedules_need_is_compared_with_the_token(suite: RunningSuite, pms: Any) -> None:
+    grant(pms, "system/Patient.read system/Coverage.read")
+    pms.answers[f"GET {BASE}/Appointment"] = (403, INSUFFICIENT, b"")
+    path = await configured(suite, pms, "epic")
+    found = await checked(suite, path, {})
+    assert found["status"] == "failed"
+    assert pairs(found["granted"]) == [("Patient", "search")]
+    assert set(pairs(found["missing"])) == {("Appointment", "search")}
+    assert found["missing_scopes"] == ["system/Appointment.read"]
+    assert (found["excess"], found["unknown"]) == (["system/Coverage.read"], [])
+    assert {probe["resource"]: probe["result"] for probe in found["probes"]} == {
+        "Patient": "granted", "Appointment": "refused",
+    }  # fmt: skip
+    text = found["request_text"]
+    assert text.startswith("To: Epic administrator")
+    for part in ("Client id: app", pms.base, "API Appointment (R4): search", "As scopes: system/Appointment.read",
+                 "system/Coverage.read", "12 hours"):  # fmt: skip
+        assert part in text
+
+
+async def test_what_is_granted_whole_needs_no_request(suite: RunningSuite, pms: Any) -> None:
+    grant(pms, "system/Patient.rs system/Appointment.s")
+    found = await checked(suite, await configured(suite, pms, "epic"), {})
+    assert (found["status"], found["missing"], found["excess"], found["request_text"]) == ("passed", [], [], "")
+
+
+async def test_the_caller_may_name_resources_and_do_without_probes(suite: RunningSuite, pms: Any) -> None:
+    grant(pms, "system/Appointment.rs")
+    path = await configured(suite, pms, "cerner")
+    wanted = [
+        {"resource": "Appointment", "interactions": ["search", "patch"], "purpose": "reschedule"},
+        {"resource": "Schedule", "interactions": ["read"]},
+    ]
+    found = await checked(suite, path, {"resources": wanted, "probe": False, "credential": "api"})
+    assert (pairs(found["missing"]), found["missing_scopes"]) == ([("Appointment", "patch")], ["system/Appointment.u"])
+    assert pairs(found["not_offered"]) == [("Schedule", "read")]
+    assert found["probes"] == []
+    assert not any("_id=" in called for called in pms.asked)
+    assert "scope Appointment (R4): update (for: reschedule)" in found["request_text"]
+
+
+async def test_without_named_scopes_probes_settle_reading_only(suite: RunningSuite, pms: Any) -> None:
+    grant(pms, None)
+    path = await configured(suite, pms, "cerner", scopes=[])
+    wanted = [{"resource": "Patient", "interactions": ["search", "create"]}]
+    found = await checked(suite, path, {"resources": wanted})
+    assert (found["status"], found["scopes"]) == ("unknown", None)
+    # Appointment: the ids of Oracle Health's patients come from there.
+    assert pairs(found["granted"]) == [("Patient", "search"), ("Appointment", "search")]
+    assert pairs(found["unknown"]) == [("Patient", "create")]
+
+
+async def test_writing_back_needs_more(suite: RunningSuite, pms: Any) -> None:
+    grant(pms, "system/Patient.rs system/Appointment.rs")
+    path = await configured(suite, pms, "cerner")
+    async with suite.client(Role.TENANT_ADMIN) as client:
+        version = (await client.get(path)).headers["etag"]
+        changed = await client.patch(path, json={"write_back": "on"}, headers={"If-Match": version})
+        assert changed.status_code == 200
+    found = await checked(suite, path, {})
+    assert set(pairs(found["missing"])) == {
+        (resource, interaction) for resource in ("Patient", "Appointment") for interaction in ("create", "patch")
+    }
+
+
+async def test_what_cannot_be_checked_is_said(suite: RunningSuite, pms: Any) -> None:
+    path = await configured(suite, pms, "epic")
+    missing = {"credential": "other"}
+    assert (await checked(suite, path, missing, 404))["code"] == "credential.not-found"
+    unknown = path[:-3] + "zzz"
+    assert (await checked(suite, unknown, {}, 404))["code"] == "integration.not-found"
+    for wrong, pointer in (
+        ({"resources": []}, "/resources"),
+        ({"resources": [{"resource": "patient"}]}, "/resources/0/resource"),
+        ({"resources": [{"resource": "Patient", "interactions": ["delete"]}]}, "/resources/0/interactions/0"),
+        ({"probe": "maybe"}, "/probe"),
+        ({"more": 1}, "/more"),
+    ):
+        refused = await checked(suite, path, wrong, 422)
+        assert pointer in [row["pointer"] for row in refused["errors"]]
+    pms.answers["POST /token"] = (400, FHIR, b'{"error": "invalid_client"}')
+    assert (await checked(suite, path, {}, 502))["code"] == "credential.rejected"
+    async with suite.client(Role.TENANT_ADMIN) as client:
+        bare = (await client.post("/auth/v1/integrations", json={"name": "bare", "vendor": "epic"})).json()["id"]
+    assert (await checked(suite, f"/auth/v1/integrations/{bare}", {}, 404))["code"] == "channel.not-found"
+
+
+async def test_an_integration_without_schedules_is_told_to_name_resources(pms: Any, tmp_path: Path) -> None:
+    runtime = make_test_runtime(tmp_path, "auth-gateway", peer_apps={"sync": scheduling()})
+    async with running(runtime, build) as up:
+        async with up.client(Role.PLATFORM_OPERATOR, tenant="platform") as client:
+            assert (await client.post("/auth/v1/tenants", json={"name": "p", "id": TENANT})).status_code == 201
+        path = await configured(up, pms, "epic")
+        refused = await checked(up, path, {}, 409)
+    assert "name the resources" in refused["detail"]
+
+
+async def test_without_sync_the_resources_have_to_be_named(pms: Any, tmp_path: Path) -> None:
+    async with running(make_test_runtime(tmp_path, "auth-gateway"), build) as up:
+        async with up.client(Role.PLATFORM_OPERATOR, tenant="platform") as client:
+            assert (await client.post("/auth/v1/tenants", json={"name": "p", "id": TENANT})).status_code == 201
+        path = await configured(up, pms, "epic")
+        assert (await checked(up, path, {}, 503))["code"] == "service.unavailable"
+        assert (await checked(up, path, {"resources": [{"resource": "Patient"}]}))["status"] in {"passed", "failed"}

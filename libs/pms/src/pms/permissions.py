@@ -227,9 +227,18 @@ WORDINGS: Final[Mapping[Vendor, Wording]] = {
 
 
 def request_text(
-    vendor: Vendor, *, client_id: str, endpoint: str, missing: Sequence[Need], excess: Sequence[Scope] = ()
+    vendor: Vendor,
+    *,
+    client_id: str,
+    endpoint: str,
+    missing: Sequence[Need],
+    excess: Sequence[Scope] = (),
+    version: int | None = None,
 ) -> str:
-    """The request to send to the PMS administrator, as plain text; empty when nothing is missing or excess."""
+    """The request to send to the PMS administrator, as plain text; empty when nothing is missing or excess.
+
+    `version` of the scopes: the one that the site's tokens speak; None: the vendor's own.
+    """
     if not missing and not excess:
         return ""
     wording = WORDINGS.get(vendor, WORDINGS[Vendor.FHIR])
@@ -243,7 +252,7 @@ def request_text(
     if missing:
         lines += ["", f"Please grant these permissions ({wording.where}):", ""]
         lines += [f"  - {_line(wording.item, resource, needs)}" for resource, needs in _by_resource(missing).items()]
-        lines += ["", "As scopes: " + " ".join(scope_words(missing, version=wording.version))]
+        lines += ["", "As scopes: " + " ".join(scope_words(missing, version=version or wording.version))]
     if excess:
         lines += ["", "These scopes are granted and not needed; please withdraw them:", ""]
         lines += [f"  - {scope.text}" for scope in excess]

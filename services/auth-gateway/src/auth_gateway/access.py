@@ -37,6 +37,7 @@ ACCESS: Final = (
     Access("POST", _CREDENTIAL + ":test", OPERATE),
     Access("POST", _CREDENTIAL + ":refresh", OPERATE),
     Access("POST", _CREDENTIAL + ":token", SERVICES),
+    Access("POST", _INTEGRATION + "/permissions:check", OPERATE),
     Access("GET", "/launch", frozenset(), "SMART launch URL: opened by the EHR in the user's browser"),
     Access("POST", "/launch", frozenset(), "SMART launch URL: opened by the EHR in the user's browser"),
     Access("GET", "/launches", READ_STATE),
