@@ -40,6 +40,7 @@ ACCESS: Final = (
     Access("POST", _CREDENTIAL + ":lease", SERVICES),
     Access("POST", _CREDENTIAL + ":authorize", CONFIGURE),
     Access("GET", "/oauth/callback", frozenset(), "the vendor sends a browser here; its state is the proof"),
+    Access("POST", _INTEGRATION + "/permissions:check", OPERATE),
     Access("GET", "/launch", frozenset(), "SMART launch URL: opened by the EHR in the user's browser"),
     Access("POST", "/launch", frozenset(), "SMART launch URL: opened by the EHR in the user's browser"),
     Access("GET", "/launches", READ_STATE),

@@ -15,6 +15,7 @@ from auth_gateway.adapters.credential_store import SqlCredentialStore
 from auth_gateway.adapters.integration_store import SqlIntegrationStore
 from auth_gateway.adapters.launch_store import SqlLaunchStore
 from auth_gateway.adapters.prober import NetworkProber
+from auth_gateway.adapters.sync_schedules import PeerSchedules
 from auth_gateway.adapters.tables import Base
 from auth_gateway.adapters.tenant_store import SqlTenantStore
 from auth_gateway.adapters.token_endpoint import HttpTokenEndpoint
@@ -22,16 +23,18 @@ from auth_gateway.api import authorizations as authorizations_api
 from auth_gateway.api import credentials as credentials_api
 from auth_gateway.api import integrations as integrations_api
 from auth_gateway.api import launches as launches_api
+from auth_gateway.api import permissions as permissions_api
 from auth_gateway.api import platform as platform_api
 from auth_gateway.api import vendor_tools
 from auth_gateway.consumers import SUBSCRIPTIONS
 from auth_gateway.settings import AuthGatewaySettings
 from auth_gateway.use_cases.authorize_credential import AuthorizeCredential
+from auth_gateway.use_cases.check_permissions import Checker, check_permissions
 from auth_gateway.use_cases.issue_token import issue_token
 from auth_gateway.use_cases.lend_credential import lend_credential
 from auth_gateway.use_cases.obtain_token import Broker, obtain_token, refresh_token
 from auth_gateway.use_cases.record_launch import record_launch
-from auth_gateway.use_cases.test_credential import test_credential
+from auth_gateway.use_cases.test_credential import Tester, test_credential
 from auth_gateway.use_cases.watch_credentials import watch_credentials
 from common.runtime.authentication import verify_service_assertion
 from common.runtime.background import background
@@ -61,10 +64,11 @@ def build(runtime: Runtime) -> Module:
         settings.refresh_at_share,
     )
     prober = NetworkProber(runtime.outbound, clock)
+    tester = Tester(broker, integrations, prober, settings.test_timeout_s)
 
     async def test(tenant: str, integration_id: str, name: str) -> dict[str, object]:
         jwks_url = f"{runtime.settings.base_url}/auth/v1/tenants/{tenant}/jwks.json"
-        return await test_credential(broker, integrations, prober, tenant, integration_id, name, jwks_url=jwks_url)
+        return await test_credential(tester, tenant, integration_id, name, jwks_url=jwks_url)
 
     issue = partial(
         issue_token,
@@ -95,6 +99,8 @@ def build(runtime: Runtime) -> Module:
     launches = SqlLaunchStore(database, clock)
     router.include_router(launches_api.router(launches, partial(record_launch, launches, clock, ids)))
     router.include_router(vendor_tools.router())
+    checker = Checker(broker, integrations, prober, PeerSchedules(runtime.peers))
+    router.include_router(permissions_api.router(partial(check_permissions, checker)))
 
     async def watch() -> None:
         await leases.run_while_held("auth-gateway.watch", lambda: watch_credentials(broker, settings.watch_every_s))

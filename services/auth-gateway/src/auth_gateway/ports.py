@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 from auth_gateway.core.configuration import Document
 from auth_gateway.core.methods import Grant, TokenCall
+from auth_gateway.core.peer_answers import Probe, Reply, SmartConfiguration
 from auth_gateway.core.refresh import TokenState
+from common.models.integration import Vendor
 from common.models.paging import Page
 from common.runtime.authentication import Caller
 from common.runtime.connection_probe import StageResult
@@ -86,6 +88,7 @@ class TokenAnswer:
     duration_ms: float = 0.0
     refresh_token: str | None = field(default=None, repr=False)
     """A refresh token that came with it; None: the one before stays in use."""
+    signature: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,15 +220,25 @@ class TokenEndpoint(Protocol):
 
 
 class Prober(Protocol):
-    """The network stages of a test."""
+    """What Test Connection and the check of permissions ask a peer; nothing here raises for what the peer does."""
 
-    async def run(self, url: str, exchange: ExchangeContext) -> list[StageResult]:
+    async def run(self, url: str, exchange: ExchangeContext, *, budget_s: float) -> list[StageResult]:
         """DNS, TCP, TLS, HTTP, clock."""
 
-    async def metadata(self, url: str, exchange: ExchangeContext, token: str | None) -> StageResult:
+    async def metadata(self, base: str, exchange: ExchangeContext, token: str | None, *, timeout_s: float) -> Reply:
         """Reads [base]/metadata."""
 
-    async def key_published(self, url: str, exchange: ExchangeContext) -> bool | None:
+    async def smart_configuration(
+        self, base: str, exchange: ExchangeContext, *, timeout_s: float
+    ) -> SmartConfiguration:
+        """Reads [base]/.well-known/smart-configuration."""
+
+    async def probe(
+        self, vendor: Vendor, base: str, resource: str, exchange: ExchangeContext, token: str, *, timeout_s: float
+    ) -> Probe:
+        """A search that finds nobody."""
+
+    async def key_published(self, url: str, exchange: ExchangeContext, *, timeout_s: float) -> bool | None:
         """Whether a JWKS URL answers with keys, None when it could not be asked."""
 
 

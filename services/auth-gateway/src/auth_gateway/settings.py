@@ -25,3 +25,6 @@ class AuthGatewaySettings(ServiceSettings):
     watch_every_s: float = Field(
         default=1.0, gt=0, le=60, description="how often it is looked which credentials are due for their test"
     )
+    test_timeout_s: float = Field(
+        default=10.0, gt=0, le=10, description="how long Test Connection may take in all; its stages get shares of it"
+    )

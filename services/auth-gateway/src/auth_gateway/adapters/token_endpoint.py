@@ -27,6 +27,7 @@ from pms.unity_session import authenticate_user, get_token, parse_token, parse_u
 
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
+_URN_BYTES_MAX: Final = 4_000
 
 
 class HttpTokenEndpoint:
@@ -127,7 +128,9 @@ def _read(answer: Answer, asked_at: datetime, asked_scopes: Sequence[str]) -> To
             duration_ms=answer.duration_ms,
             refresh_token=granted.refresh_token,
         )
-    found = signature_of(Vendor.FHIR, Surface.TOKEN, answer.status, dict(answer.headers), answer.body, now=asked_at)
+    # A URN says by itself that it is Oracle Health's; a credential does not know its vendor.
+    vendor = Vendor.CERNER if b"cerner" in answer.body[:_URN_BYTES_MAX].lower() else Vendor.FHIR
+    found = signature_of(vendor, Surface.TOKEN, answer.status, dict(answer.headers), answer.body, now=asked_at)
     error = found.error if found else "peer.unreadable"
     said = str(found.evidence.get("oauth_error") or found.code) if found else None
     return TokenAnswer(
@@ -140,4 +143,5 @@ def _read(answer: Answer, asked_at: datetime, asked_scopes: Sequence[str]) -> To
         clock_offset_ms=answer.clock_offset_ms,
         retry_after_s=found.retry_after_s if found else None,
         duration_ms=answer.duration_ms,
+        signature=found.code if found else None,
     )
