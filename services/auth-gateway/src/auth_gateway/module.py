@@ -38,6 +38,7 @@ from auth_gateway.use_cases.test_credential import Tester, test_credential
 from auth_gateway.use_cases.watch_credentials import watch_credentials
 from common.runtime.authentication import verify_service_assertion
 from common.runtime.background import background
+from common.runtime.database import Database
 from common.runtime.leases import Leases
 from common.runtime.module import Module
 from common.runtime.random_bytes import random_bytes
@@ -63,13 +64,6 @@ def build(runtime: Runtime) -> Module:
         ids,
         settings.refresh_at_share,
     )
-    prober = NetworkProber(runtime.outbound, clock)
-    tester = Tester(broker, integrations, prober, settings.test_timeout_s)
-
-    async def test(tenant: str, integration_id: str, name: str) -> dict[str, object]:
-        jwks_url = f"{runtime.settings.base_url}/auth/v1/tenants/{tenant}/jwks.json"
-        return await test_credential(tester, tenant, integration_id, name, jwks_url=jwks_url)
-
     issue = partial(
         issue_token,
         store=tenants,
@@ -82,25 +76,10 @@ def build(runtime: Runtime) -> Module:
     router = APIRouter()
     router.include_router(platform_api.router(tenants, tenants, issue, clock, ids))
     router.include_router(integrations_api.router(integrations, clock, ids))
-    actions = credentials_api.Actions(
-        test,
-        partial(refresh_token, broker),
-        partial(obtain_token, broker),
-        partial(lend_credential, credentials, clock),
-    )
-    authorize = AuthorizeCredential(
-        broker,
-        SqlAuthorizationStore(database, tenants.keyring, clock),
-        random_bytes,
-        f"{runtime.settings.base_url}/auth/v1{authorizations_api.CALLBACK}",
-    )
-    router.include_router(authorizations_api.router(credentials, authorize))
-    router.include_router(credentials_api.router(integrations, credentials, actions, clock))
+    _credential_routes(router, runtime, settings, broker, integrations, tenants, database)
     launches = SqlLaunchStore(database, clock)
     router.include_router(launches_api.router(launches, partial(record_launch, launches, clock, ids)))
     router.include_router(vendor_tools.router())
-    checker = Checker(broker, integrations, prober, PeerSchedules(runtime.peers))
-    router.include_router(permissions_api.router(partial(check_permissions, checker)))
 
     async def watch() -> None:
         await leases.run_while_held("auth-gateway.watch", lambda: watch_credentials(broker, settings.watch_every_s))
@@ -121,3 +100,37 @@ def build(runtime: Runtime) -> Module:
         lifespan=lifespan,
         stream_topics=("ps.credential.v1", "ps.integration.changed.v1"),
     )
+
+
+def _credential_routes(
+    router: APIRouter,
+    runtime: Runtime,
+    settings: AuthGatewaySettings,
+    broker: Broker,
+    integrations: SqlIntegrationStore,
+    tenants: SqlTenantStore,
+    database: Database,
+) -> None:
+    prober = NetworkProber(runtime.outbound, broker.clock)
+    tester = Tester(broker, integrations, prober, settings.test_timeout_s)
+
+    async def test(tenant: str, integration_id: str, name: str) -> dict[str, object]:
+        jwks_url = f"{runtime.settings.base_url}/auth/v1/tenants/{tenant}/jwks.json"
+        return await test_credential(tester, tenant, integration_id, name, jwks_url=jwks_url)
+
+    actions = credentials_api.Actions(
+        test,
+        partial(refresh_token, broker),
+        partial(obtain_token, broker),
+        partial(lend_credential, broker.credentials, broker.clock),
+    )
+    authorize = AuthorizeCredential(
+        broker,
+        SqlAuthorizationStore(database, tenants.keyring, broker.clock),
+        random_bytes,
+        f"{runtime.settings.base_url}/auth/v1{authorizations_api.CALLBACK}",
+    )
+    router.include_router(authorizations_api.router(broker.credentials, authorize))
+    router.include_router(credentials_api.router(integrations, broker.credentials, actions, broker.clock))
+    checker = Checker(broker, integrations, prober, PeerSchedules(runtime.peers))
+    router.include_router(permissions_api.router(partial(check_permissions, checker)))
