@@ -60,6 +60,8 @@ class Provider:
             proof = base64.urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest()).rstrip(b"=")
             if form["code"] != "the-code" or proof.decode() != self.challenge:
                 return refused
+        elif form["grant_type"] == "client_credentials":
+            return 200, json.dumps({"access_token": f"canary-access-{len(self.asked)}", "expires_in": self.life_s})
         elif form["refresh_token"] != self.refresh_token and not (
             self.forgiving and form["refresh_token"] == self.parent
         ):

@@ -59,8 +59,11 @@ class Caller:
     issuer: str = ""
 
 
-def caller_of(request: Request) -> Caller:
-    """Dependency: the caller that the gate authenticated before the handler ran."""
+async def caller_of(request: Request) -> Caller:
+    """Dependency: the caller that the gate authenticated before the handler ran.
+
+    A coroutine, although it waits for nothing: FastAPI would run a plain function on a thread of its own.
+    """
     caller: Caller = request.state.caller
     return caller
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -27,6 +27,9 @@ RECONNECT: Final = "credential.reconnect-needed"
 INVALID_GRANT: Final = "invalid_grant"
 REFRESH_TTL_S: Final = 5.0
 """Renewed while the request runs; a replica that died with it holds the others up no longer than that."""
+HELD_S: Final = 1.0
+"""How long a token is given out without looking whether its credential was changed."""
+HELD_TOKENS_MAX: Final = 10_000
 WAIT_S: Final = 0.1
 WAIT_TURNS_MAX: Final = 150
 
@@ -42,6 +45,16 @@ class Broker:
     clock: Clock
     ids: Ids
     share: float
+    held: dict[tuple[str, str, str], _Held] = field(default_factory=dict)
+    """Tokens that were looked up within the last second, by tenant, integration and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    token: AccessToken = field(repr=False)
+    sha256: str | None
+    until: float
+    """On the monotonic clock."""
 
 
 async def obtain_token(
@@ -52,6 +65,9 @@ async def obtain_token(
 
     `rejected_sha256`: the token that the PMS has just refused; a newer one is given or asked for.
     """
+    held = broker.held.get((tenant, integration_id, name))
+    if held is not None and broker.clock.monotonic() < held.until and held.sha256 != rejected_sha256:
+        return held.token
     for _ in range(WAIT_TURNS_MAX):
         credential = await broker.credentials.get(tenant, integration_id, name)
         check_has_token(credential)
@@ -66,7 +82,7 @@ async def obtain_token(
         if decision is Decision.REFUSE:
             raise refused(credential.token)
         if decision is Decision.USE:
-            return await in_hand(broker, credential)
+            return _hold(broker, credential, await in_hand(broker, credential))
         async with broker.flight.hold(f"credential/{credential.record}", ttl_s=REFRESH_TTL_S) as lease:
             if lease is not None:
                 again = await broker.credentials.get(tenant, integration_id, name)
@@ -82,6 +98,15 @@ async def obtain_token(
             return await in_hand(broker, credential)
         await asyncio.sleep(WAIT_S)
     raise SuiteError("credential.refresh-failed", "Another replica has been refreshing for too long.")
+
+
+def _hold(broker: Broker, credential: Credential, token: AccessToken) -> AccessToken:
+    """Keep it at hand for a moment: services ask for the same few tokens all the time."""
+    if len(broker.held) >= HELD_TOKENS_MAX:
+        broker.held.clear()
+    name = (credential.tenant, credential.integration_id, credential.name)
+    broker.held[name] = _Held(token, credential.token.token_sha256, broker.clock.monotonic() + HELD_S)
+    return token
 
 
 async def refresh_token(
