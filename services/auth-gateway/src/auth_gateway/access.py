@@ -8,6 +8,7 @@ from common.models.access import ANY_ROLE, CONFIGURE, OPERATE, PLATFORM, READ_ST
 
 _INTEGRATION: Final = "/integrations/{integration_id}"
 _CHANNEL: Final = _INTEGRATION + "/channels/{name}"
+_CHANGE: Final = "/changes/{change_id}"
 _CREDENTIAL: Final = _INTEGRATION + "/credentials/{name}"
 
 ACCESS: Final = (
@@ -27,6 +28,18 @@ ACCESS: Final = (
     Access("PATCH", _INTEGRATION, CONFIGURE),
     Access("POST", _INTEGRATION + ":pause", OPERATE),
     Access("POST", _INTEGRATION + ":resume", OPERATE),
+    Access("DELETE", _INTEGRATION, CONFIGURE),
+    Access("POST", _INTEGRATION + ":delete-preview", CONFIGURE),
+    Access("POST", _INTEGRATION + ":rollback", CONFIGURE),
+    Access("POST", _INTEGRATION + ":promote", CONFIGURE),
+    Access("GET", _INTEGRATION + "/versions", READ_STATE),
+    Access("GET", _INTEGRATION + "/versions/{version}", READ_STATE),
+    Access("POST", _INTEGRATION + "/versions:compare", READ_STATE),
+    Access("POST", "/changes", OPERATE),
+    Access("GET", "/changes", READ_STATE),
+    Access("GET", _CHANGE, READ_STATE),
+    Access("PATCH", _CHANGE, OPERATE),
+    *(Access("POST", f"{_CHANGE}:{step}", OPERATE) for step in ("apply", "verify", "roll-back", "withdraw")),
     Access("PUT", _CHANNEL, CONFIGURE),
     Access("GET", _CHANNEL, READ_STATE),
     Access("DELETE", _CHANNEL, CONFIGURE),

@@ -11,6 +11,7 @@ from fastapi import APIRouter
 
 from auth_gateway.access import ACCESS
 from auth_gateway.adapters.authorization_store import SqlAuthorizationStore
+from auth_gateway.adapters.change_store import SqlChangeStore
 from auth_gateway.adapters.credential_store import SqlCredentialStore
 from auth_gateway.adapters.integration_store import SqlIntegrationStore
 from auth_gateway.adapters.launch_store import SqlLaunchStore
@@ -19,13 +20,16 @@ from auth_gateway.adapters.sync_schedules import PeerSchedules
 from auth_gateway.adapters.tables import Base
 from auth_gateway.adapters.tenant_store import SqlTenantStore
 from auth_gateway.adapters.token_endpoint import HttpTokenEndpoint
+from auth_gateway.adapters.version_store import SqlVersionStore
 from auth_gateway.api import authorizations as authorizations_api
+from auth_gateway.api import changes as changes_api
 from auth_gateway.api import credentials as credentials_api
 from auth_gateway.api import integrations as integrations_api
 from auth_gateway.api import launches as launches_api
 from auth_gateway.api import permissions as permissions_api
 from auth_gateway.api import platform as platform_api
 from auth_gateway.api import vendor_tools
+from auth_gateway.api import versions as versions_api
 from auth_gateway.consumers import SUBSCRIPTIONS
 from auth_gateway.settings import AuthGatewaySettings
 from auth_gateway.use_cases.authorize_credential import AuthorizeCredential
@@ -76,6 +80,7 @@ def build(runtime: Runtime) -> Module:
     router = APIRouter()
     router.include_router(platform_api.router(tenants, tenants, issue, clock, ids))
     router.include_router(integrations_api.router(integrations, clock, ids))
+    _change_routes(router, runtime, database, integrations, credentials, tenants)
     _credential_routes(router, runtime, settings, broker, integrations, tenants, database)
     launches = SqlLaunchStore(database, clock)
     router.include_router(launches_api.router(launches, partial(record_launch, launches, clock, ids)))
@@ -100,6 +105,24 @@ def build(runtime: Runtime) -> Module:
         lifespan=lifespan,
         stream_topics=("ps.credential.v1", "ps.integration.changed.v1"),
     )
+
+
+def _change_routes(
+    router: APIRouter,
+    runtime: Runtime,
+    database: Database,
+    integrations: SqlIntegrationStore,
+    credentials: SqlCredentialStore,
+    tenants: SqlTenantStore,
+) -> None:
+    clock, ids = runtime.clock, runtime.ids
+    versions = SqlVersionStore(database, clock, ids, runtime.source("auth-gateway"))
+
+    async def confirm(tenant: str, text: str) -> str:
+        return (await tenants.keyring.tenant(tenant)).pseudonym("delete-integration", text)
+
+    router.include_router(versions_api.router(integrations, versions, credentials, confirm, clock, ids))
+    router.include_router(changes_api.router(SqlChangeStore(database, clock), integrations, clock, ids))
 
 
 def _credential_routes(

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from auth_gateway.core.change_record import ChangeRecord
 from auth_gateway.core.configuration import Document
 from auth_gateway.core.methods import Grant, TokenCall
 from auth_gateway.core.peer_answers import Probe, Reply, SmartConfiguration
 from auth_gateway.core.refresh import TokenState
+from auth_gateway.core.versions import Version
 from common.models.integration import Vendor
 from common.models.paging import Page
 from common.runtime.authentication import Caller
@@ -125,7 +127,7 @@ class Authorizations(Protocol):
 class Integrations(Protocol):
     """Integrations with their channels; every change is audited and announced with its own transaction."""
 
-    async def add(self, caller: Caller, document: Document) -> None:
+    async def add(self, caller: Caller, document: Document, reason: str | None = None) -> None:
         """Raises SuiteError `integration.name-taken`."""
 
     async def get(self, tenant: str, integration_id: str) -> Document:
@@ -135,9 +137,52 @@ class Integrations(Protocol):
         """By time of creation."""
 
     async def save(
-        self, caller: Caller, before: Document, after: Document, action: str, changed: Sequence[str]
+        self,
+        caller: Caller,
+        before: Document,
+        after: Document,
+        action: str,
+        changed: Sequence[str],
+        reason: str | None = None,
     ) -> None:
         """Raises SuiteError `request.version-changed` when somebody was quicker, `integration.name-taken`."""
+
+
+class Versions(Protocol):
+    """What integrations were before, and their end."""
+
+    async def get(self, tenant: str, integration_id: str, version: int) -> Version:
+        """Raises SuiteError `integration.version-not-found`."""
+
+    async def list(self, tenant: str, integration_id: str, cursor: str | None, limit: int) -> Page[Version]:
+        """Newest first."""
+
+    async def counterpart(self, tenant: str, integration_id: str) -> Document | None:
+        """The integration that was promoted from this one."""
+
+    async def counts(self, tenant: str, integration_id: str) -> Mapping[str, int]:
+        """How many credentials and versions there are of an integration."""
+
+    async def remove(self, caller: Caller, document: Document, reason: str | None) -> None:
+        """The integration with its credentials; versions stay. Raises SuiteError `request.version-changed`."""
+
+
+class Changes(Protocol):
+    """Change records; every change of them is audited."""
+
+    async def add(self, caller: Caller, record: ChangeRecord) -> None:
+        """A planned one."""
+
+    async def get(self, tenant: str, change_id: str) -> ChangeRecord:
+        """Raises SuiteError `change.not-found`."""
+
+    async def list(
+        self, tenant: str, integration_id: str | None, state: str | None, cursor: str | None, limit: int
+    ) -> Page[ChangeRecord]:
+        """Newest first."""
+
+    async def save(self, caller: Caller, before: ChangeRecord, after: ChangeRecord, action: str) -> None:
+        """Raises SuiteError `request.version-changed` when somebody was quicker."""
 
 
 class Credentials(Protocol):
