@@ -216,6 +216,15 @@ async def test_a_disabled_client_is_an_identity_that_failed(suite: RunningSuite,
     assert stages["read"]["status"] == "skipped"
 
 
+async def test_old_scopes_of_a_new_app_are_named(suite: RunningSuite, pms: Any) -> None:
+    grant(pms, "system/Patient.rs")
+    found = await try_it(suite, pms, "cerner", scopes=["system/Patient.read", "system/Appointment.read"])
+    stage = by_name(found)["permissions"]
+    assert (stage["status"], stage["evidence"]["missing"]) == ("failed", ["system/Appointment.read"])
+    assert "SMART v1" in stage["likely_cause"]
+    assert ".rs" in stage["next_step"]
+
+
 async def test_a_wrong_audience_is_told_by_the_smart_configuration(suite: RunningSuite, pms: Any) -> None:
     pms.answers["POST /token"] = (400, FHIR, b'{"error": "invalid_client"}')
     other = {"token_endpoint": "https://other.example/token"}

@@ -131,8 +131,14 @@ def read_stages(resource: str, probe: Probe) -> tuple[StageResult, StageResult]:
     return identity, failed("read", probe.error, probe.duration_ms, cause=why, **evidence)
 
 
-def permissions_stage(asked: Sequence[str], granted: Sequence[str]) -> StageResult:
-    """`permissions`: scopes that were asked for and not granted, read in both versions."""
+_V1_ON_V2: Final = (
+    "Scopes of SMART v1 (.read) were asked of an app that is registered for v2: they are dropped silently."
+)
+_V1_NEXT_STEP: Final = "Ask for v2 scopes: .r to read, .s to search, .rs for both."
+
+
+def permissions_stage(vendor: Vendor, asked: Sequence[str], granted: Sequence[str]) -> StageResult:
+    """`permissions`: scopes that were asked for and not granted, read in both versions (A11, F8)."""
     if not granted:
         return skipped("permissions", "the token's answer names no scopes")
     lacking = scopes_lacking(asked, granted)
@@ -140,9 +146,11 @@ def permissions_stage(asked: Sequence[str], granted: Sequence[str]) -> StageResu
     if not lacking:
         return StageResult("permissions", "passed", evidence=evidence)
     next_step = "Send the text of POST /auth/v1/integrations/{id}/permissions:check to the PMS administrator."
-    stage = failed(
-        "permissions", "peer.forbidden", 0.0, cause="Scopes that were asked for are not granted.", **evidence
-    )
+    cause = "Scopes that were asked for are not granted."
+    old = any((scope := parse_scope(word)) is not None and scope.version == 1 for word in lacking)
+    if vendor is Vendor.CERNER and old:
+        cause, next_step = _V1_ON_V2, _V1_NEXT_STEP
+    stage = failed("permissions", "peer.forbidden", 0.0, cause=cause, **evidence)
     return replace(stage, next_step=next_step)
 
 

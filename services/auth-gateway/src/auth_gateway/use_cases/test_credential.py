@@ -135,7 +135,7 @@ async def _behind_network(tester: Tester, credential: Credential, peer: _Peer, j
     evidence = {"expires_at": instant_text(answer.token.expires_at), "scope": answer.token.scope}
     granted = StageResult("token", "passed", round(answer.duration_ms, 1), evidence=evidence)
     identity, read = await _read(tester.prober, credential, peer, answer.token, metadata)
-    permissions = permissions_stage(credential.scopes, answer.token.scope.split())
+    permissions = permissions_stage(peer.vendor, credential.scopes, answer.token.scope.split())
     return [granted, identity, metadata, smart_result, read, permissions]
 
 
