@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -267,6 +268,18 @@ async def test_a_token_endpoint_that_is_away_skips_what_is_behind(suite: Running
     found = await try_it(suite, pms, token_url="http://127.0.0.1:9/token")
     assert found["failed_stage"] == "tcp"
     assert {stage["status"] for stage in found["stages"][6:]} == {"skipped"}
+
+
+async def test_a_server_of_its_own_that_is_away_is_explained_by_its_network(suite: RunningSuite, pms: Any) -> None:
+    token_url = pms.token_url
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        pms.url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
+        found = await try_it(suite, pms, token_url=token_url)
+    metadata = by_name(found)["metadata"]
+    assert (found["failed_stage"], metadata["code"]) == ("metadata", "peer.connect")
+    assert metadata["evidence"]["network_stage"] == "tcp"
+    assert "port is closed" in metadata["likely_cause"]
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,20 @@ def metadata_stage(base: str, reply: Reply) -> StageResult:
     return StageResult("metadata", "passed", duration_ms, evidence=evidence)
 
 
+def explained(stage: StageResult, network: Sequence[StageResult]) -> StageResult:
+    """A stage that got no answer, with the network stage of its host that fails, when one does."""
+    failing = next((row for row in network if row.status == "failed" and row.stage != "clock"), None)
+    if failing is None:
+        return stage
+    return replace(
+        stage,
+        code=failing.code,
+        evidence={**stage.evidence, "network_stage": failing.stage, **failing.evidence},
+        likely_cause=failing.likely_cause,
+        next_step=failing.next_step,
+    )
+
+
 def smart_stage(found: SmartConfiguration, *, token_url: str, method: str, algorithm: str, works: bool) -> StageResult:
     """`smart-configuration`: token endpoint, method and algorithm as the server names them.
 
