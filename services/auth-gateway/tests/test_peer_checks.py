@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,6 +217,15 @@ async def test_a_disabled_client_is_an_identity_that_failed(suite: RunningSuite,
     assert stages["read"]["status"] == "skipped"
 
 
+async def test_old_scopes_of_a_new_app_are_named(suite: RunningSuite, pms: Any) -> None:
+    grant(pms, "system/Patient.rs")
+    found = await try_it(suite, pms, "cerner", scopes=["system/Patient.read", "system/Appointment.read"])
+    stage = by_name(found)["permissions"]
+    assert (stage["status"], stage["evidence"]["missing"]) == ("failed", ["system/Appointment.read"])
+    assert "SMART v1" in stage["likely_cause"]
+    assert ".rs" in stage["next_step"]
+
+
 async def test_a_wrong_audience_is_told_by_the_smart_configuration(suite: RunningSuite, pms: Any) -> None:
     pms.answers["POST /token"] = (400, FHIR, b'{"error": "invalid_client"}')
     other = {"token_endpoint": "https://other.example/token"}
@@ -258,6 +268,18 @@ async def test_a_token_endpoint_that_is_away_skips_what_is_behind(suite: Running
     found = await try_it(suite, pms, token_url="http://127.0.0.1:9/token")
     assert found["failed_stage"] == "tcp"
     assert {stage["status"] for stage in found["stages"][6:]} == {"skipped"}
+
+
+async def test_a_server_of_its_own_that_is_away_is_explained_by_its_network(suite: RunningSuite, pms: Any) -> None:
+    token_url = pms.token_url
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        pms.url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
+        found = await try_it(suite, pms, token_url=token_url)
+    metadata = by_name(found)["metadata"]
+    assert (found["failed_stage"], metadata["code"]) == ("metadata", "peer.connect")
+    assert metadata["evidence"]["network_stage"] == "tcp"
+    assert "port is closed" in metadata["likely_cause"]
 
 
 @pytest.mark.parametrize(

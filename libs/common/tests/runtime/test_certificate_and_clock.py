@@ -15,6 +15,7 @@ from common.runtime.connection_probe import CLOCK_OFFSET_MS_MAX, ConnectionProbe
 from common.runtime.outbound import ExchangeContext
 from common.runtime.peer_clocks import KEPT_S, PEERS_MAX, PeerClocks, WrongClock, judge_clock
 from common.runtime.system import SystemClock
+from common.runtime.time_source import kernel_clock_synchronised, synchronised
 
 CONTEXT = ExchangeContext("ten_1", "int_1", "fhir", "probe", "connection-test")
 NAMES = {"pms.example": ["127.0.0.1"]}
@@ -94,6 +95,38 @@ async def test_a_budget_ends_a_test_that_hangs(start_peer: Any, new_client: Any)
 def test_whose_clock_is_wrong(offset_s: int, others_s: list[int], wrong: WrongClock) -> None:
     found = judge_clock(offset_s * 1000, [one * 1000 for one in others_s], limit_ms=CLOCK_OFFSET_MS_MAX)
     assert (found.wrong, found.others) == (wrong, len(others_s))
+
+
+@pytest.mark.parametrize(
+    ("held", "others_s", "wrong"),
+    [
+        (True, [], WrongClock.PEER),
+        (True, [0], WrongClock.PEER),
+        (False, [], WrongClock.UNKNOWN),
+        (None, [600], WrongClock.UNKNOWN),
+        (True, [600, 600], WrongClock.OURS),
+    ],
+)
+def test_a_time_source_decides_where_peers_are_few(held: bool | None, others_s: list[int], wrong: WrongClock) -> None:
+    others_ms = [one * 1000 for one in others_s]
+    assert judge_clock(600_000, others_ms, limit_ms=CLOCK_OFFSET_MS_MAX, synchronised=held).wrong is wrong
+
+
+def test_the_kernel_s_word_for_our_clock() -> None:
+    assert [synchronised(state) for state in (-1, 0, 1, 2, 3, 4, 5)] == [None, True, True, True, True, True, False]
+    assert kernel_clock_synchronised() in {True, False, None}
+
+
+@pytest.mark.parametrize(("held", "said"), [(True, "PMS administrator how far"), (False, "NTP")])
+async def test_a_single_peer_is_blamed_only_by_a_clock_that_is_held(
+    start_peer: Any, new_client: Any, held: bool, said: str
+) -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(minutes=10), usegmt=True)
+    peer = await start_peer(f"HTTP/1.1 200 OK\r\ndate: {date}\r\ncontent-length: 2\r\n\r\n{{}}".encode())
+    probe = ConnectionProbe(new_client(NAMES).outbound, SystemClock(), stage_timeout_s=10, synchronised=lambda: held)
+    results = {row.stage: row for row in await probe.run(f"http://pms.example:{peer.port}/", CONTEXT)}
+    assert results["clock"].evidence["our_clock_synchronised"] is held
+    assert said in str(results["clock"].next_step)
 
 
 def test_offsets_are_kept_bounded_and_for_an_hour() -> None:

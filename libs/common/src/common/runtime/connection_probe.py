@@ -15,6 +15,7 @@ from common.models.errors import ERRORS, SuiteError
 from common.runtime.certificate import PeerCertificate, parse_certificate
 from common.runtime.outbound import Answer, ExchangeContext, Outbound, Target, endpoint_of, target_of
 from common.runtime.peer_clocks import ClockVerdict, WrongClock, judge_clock
+from common.runtime.time_source import kernel_clock_synchronised
 
 STAGE_TIMEOUT_S: Final = 3.0
 CLOCK_OFFSET_MS_MAX: Final = 30_000
@@ -93,7 +94,15 @@ _EARLIER_FAILED: Final = "an earlier stage failed"
 class ConnectionProbe:
     """The network stages of one endpoint; stops at the first that fails and marks the rest as skipped."""
 
-    def __init__(self, outbound: Outbound, clock: Clock, *, stage_timeout_s: float = STAGE_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        outbound: Outbound,
+        clock: Clock,
+        *,
+        stage_timeout_s: float = STAGE_TIMEOUT_S,
+        synchronised: Callable[[], bool | None] = kernel_clock_synchronised,
+    ) -> None:
+        self._synchronised = synchronised
         self._outbound = outbound
         self._clock = clock
         self._timeout_s = stage_timeout_s
@@ -154,7 +163,11 @@ class ConnectionProbe:
         if answer.clock_offset_ms is None:
             return clock_stage(answer)
         others = self._outbound.peer_clocks.others(endpoint_of(url), self._clock.monotonic())
-        return clock_stage(answer, judge_clock(answer.clock_offset_ms, others, limit_ms=CLOCK_OFFSET_MS_MAX))
+        held = self._synchronised()
+        limit_ms = CLOCK_OFFSET_MS_MAX
+        verdict = judge_clock(answer.clock_offset_ms, others, limit_ms=limit_ms, synchronised=held)
+        stage = clock_stage(answer, verdict)
+        return replace(stage, evidence={**stage.evidence, "our_clock_synchronised": held})
 
     async def _explained(
         self, result: StageResult, connected: list[str], target: Target, timeout_s: float
@@ -189,7 +202,7 @@ class ConnectionProbe:
 
 _WRONG_CLOCK_CAUSES: Final = {
     WrongClock.OURS: "Our clock is wrong: the other peers' clocks differ from it alike.",
-    WrongClock.PEER: "The peer's clock is wrong: the other peers' clocks agree with ours.",
+    WrongClock.PEER: "The peer's clock is wrong: ours agrees with the other peers', or a time source holds it.",
 }
 _WRONG_CLOCK_NEXT_STEPS: Final = {
     WrongClock.OURS: "Correct this machine's clock with NTP (`timedatectl`, `chronyc tracking`), then test again.",

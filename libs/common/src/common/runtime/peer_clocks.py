@@ -1,7 +1,7 @@
 """Whose clock is wrong: ours, when several peers disagree with us alike; the peer's, when the others agree with us.
 
-Every answer's `Date` against our clock is kept per endpoint, the last one each, for an hour. Besides the peers the
-process has no time source of its own: with fewer than two others it cannot be told, and that is said.
+Every answer's `Date` against our clock is kept per endpoint, the last one each, for an hour. With fewer than two
+others it is asked whether the kernel holds our clock for synchronised; when not that either, it cannot be told.
 """
 
 from __future__ import annotations
@@ -36,13 +36,19 @@ class ClockVerdict:
     others_median_ms: int | None
 
 
-def judge_clock(offset_ms: int, others_ms: Sequence[int], *, limit_ms: int) -> ClockVerdict:
-    """A peer's offset (its clock minus ours) beside those of other peers, all of the last hour."""
+def judge_clock(
+    offset_ms: int, others_ms: Sequence[int], *, limit_ms: int, synchronised: bool | None = None
+) -> ClockVerdict:
+    """A peer's offset (its clock minus ours) beside those of other peers, all of the last hour.
+
+    `synchronised`: whether a time source holds our clock; it decides only where there are too few peers.
+    """
     middle = round(median(others_ms)) if others_ms else None
     if abs(offset_ms) <= limit_ms:
         return ClockVerdict(WrongClock.NOBODY, len(others_ms), middle)
     if middle is None or len(others_ms) < OTHERS_MIN:
-        return ClockVerdict(WrongClock.UNKNOWN, len(others_ms), middle)
+        alone = WrongClock.PEER if synchronised else WrongClock.UNKNOWN
+        return ClockVerdict(alone, len(others_ms), middle)
     if abs(middle) <= limit_ms:
         wrong = WrongClock.PEER
     else:

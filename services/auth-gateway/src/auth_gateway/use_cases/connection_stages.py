@@ -62,6 +62,20 @@ def metadata_stage(base: str, reply: Reply) -> StageResult:
     return StageResult("metadata", "passed", duration_ms, evidence=evidence)
 
 
+def explained(stage: StageResult, network: Sequence[StageResult]) -> StageResult:
+    """A stage that got no answer, with the network stage of its host that fails, when one does."""
+    failing = next((row for row in network if row.status == "failed" and row.stage != "clock"), None)
+    if failing is None:
+        return stage
+    return replace(
+        stage,
+        code=failing.code,
+        evidence={**stage.evidence, "network_stage": failing.stage, **failing.evidence},
+        likely_cause=failing.likely_cause,
+        next_step=failing.next_step,
+    )
+
+
 def smart_stage(found: SmartConfiguration, *, token_url: str, method: str, algorithm: str, works: bool) -> StageResult:
     """`smart-configuration`: token endpoint, method and algorithm as the server names them.
 
@@ -131,8 +145,14 @@ def read_stages(resource: str, probe: Probe) -> tuple[StageResult, StageResult]:
     return identity, failed("read", probe.error, probe.duration_ms, cause=why, **evidence)
 
 
-def permissions_stage(asked: Sequence[str], granted: Sequence[str]) -> StageResult:
-    """`permissions`: scopes that were asked for and not granted, read in both versions."""
+_V1_ON_V2: Final = (
+    "Scopes of SMART v1 (.read) were asked of an app that is registered for v2: they are dropped silently."
+)
+_V1_NEXT_STEP: Final = "Ask for v2 scopes: .r to read, .s to search, .rs for both."
+
+
+def permissions_stage(vendor: Vendor, asked: Sequence[str], granted: Sequence[str]) -> StageResult:
+    """`permissions`: scopes that were asked for and not granted, read in both versions (A11, F8)."""
     if not granted:
         return skipped("permissions", "the token's answer names no scopes")
     lacking = scopes_lacking(asked, granted)
@@ -140,9 +160,11 @@ def permissions_stage(asked: Sequence[str], granted: Sequence[str]) -> StageResu
     if not lacking:
         return StageResult("permissions", "passed", evidence=evidence)
     next_step = "Send the text of POST /auth/v1/integrations/{id}/permissions:check to the PMS administrator."
-    stage = failed(
-        "permissions", "peer.forbidden", 0.0, cause="Scopes that were asked for are not granted.", **evidence
-    )
+    cause = "Scopes that were asked for are not granted."
+    old = any((scope := parse_scope(word)) is not None and scope.version == 1 for word in lacking)
+    if vendor is Vendor.CERNER and old:
+        cause, next_step = _V1_ON_V2, _V1_NEXT_STEP
+    stage = failed("permissions", "peer.forbidden", 0.0, cause=cause, **evidence)
     return replace(stage, next_step=next_step)
 
 

@@ -17,6 +17,7 @@ from auth_gateway.core.token_findings import TokenEvidence, causes
 from auth_gateway.ports import AccessToken, Credential, Integrations, Prober, TokenAnswer
 from auth_gateway.use_cases.connection_stages import (
     disabled_stage,
+    explained,
     metadata_stage,
     permissions_stage,
     read_resource,
@@ -135,7 +136,7 @@ async def _behind_network(tester: Tester, credential: Credential, peer: _Peer, j
     evidence = {"expires_at": instant_text(answer.token.expires_at), "scope": answer.token.scope}
     granted = StageResult("token", "passed", round(answer.duration_ms, 1), evidence=evidence)
     identity, read = await _read(tester.prober, credential, peer, answer.token, metadata)
-    permissions = permissions_stage(credential.scopes, answer.token.scope.split())
+    permissions = permissions_stage(peer.vendor, credential.scopes, answer.token.scope.split())
     return [granted, identity, metadata, smart_result, read, permissions]
 
 
@@ -173,7 +174,12 @@ async def _described(prober: Prober, peer: _Peer, token: str | None) -> tuple[St
         prober.metadata(peer.base, peer.exchange, token, timeout_s=limit_s),
         prober.smart_configuration(peer.base, peer.exchange, timeout_s=limit_s),
     )
-    return metadata_stage(peer.base, reply), smart
+    stage = metadata_stage(peer.base, reply)
+    if reply.status is None:
+        # The FHIR server may be another host than the token endpoint, with a network, a certificate of its own.
+        network = await prober.run(peer.base, peer.exchange, budget_s=peer.deadline.left(_CALL_SHARE))
+        stage = explained(stage, network)
+    return stage, smart
 
 
 def _smart_result(smart: SmartConfiguration | None, credential: Credential, *, works: bool) -> StageResult:
