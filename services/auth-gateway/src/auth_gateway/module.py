@@ -11,6 +11,7 @@ from fastapi import APIRouter
 
 from auth_gateway.access import ACCESS
 from auth_gateway.adapters.credential_store import SqlCredentialStore
+from auth_gateway.adapters.expiry_store import SqlExpiryStore
 from auth_gateway.adapters.integration_store import SqlIntegrationStore
 from auth_gateway.adapters.launch_store import SqlLaunchStore
 from auth_gateway.adapters.prober import NetworkProber
@@ -18,6 +19,7 @@ from auth_gateway.adapters.tables import Base
 from auth_gateway.adapters.tenant_store import SqlTenantStore
 from auth_gateway.adapters.token_endpoint import HttpTokenEndpoint
 from auth_gateway.api import credentials as credentials_api
+from auth_gateway.api import expiries as expiries_api
 from auth_gateway.api import integrations as integrations_api
 from auth_gateway.api import launches as launches_api
 from auth_gateway.api import platform as platform_api
@@ -29,6 +31,7 @@ from auth_gateway.use_cases.obtain_token import Broker, obtain_token, refresh_to
 from auth_gateway.use_cases.record_launch import record_launch
 from auth_gateway.use_cases.test_credential import test_credential
 from auth_gateway.use_cases.watch_credentials import watch_credentials
+from auth_gateway.use_cases.watch_expiries import watch_expiries
 from common.runtime.authentication import verify_service_assertion
 from common.runtime.background import background
 from common.runtime.leases import Leases
@@ -78,14 +81,21 @@ def build(runtime: Runtime) -> Module:
     launches = SqlLaunchStore(database, clock)
     router.include_router(launches_api.router(launches, partial(record_launch, launches, clock, ids)))
     router.include_router(vendor_tools.router())
+    expiries = SqlExpiryStore(database, clock, ids, runtime.source("auth-gateway"))
+    router.include_router(expiries_api.router(expiries, clock))
 
     async def watch() -> None:
         await leases.run_while_held("auth-gateway.watch", lambda: watch_credentials(broker, settings.watch_every_s))
 
+    async def watch_ends() -> None:
+        await leases.run_while_held(
+            "auth-gateway.expiry", lambda: watch_expiries(expiries, clock, settings.expiry_every_s)
+        )
+
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         await tenants.ensure_platform()
-        async with background("auth-gateway", watch):
+        async with background("auth-gateway", watch, watch_ends):
             yield
 
     return Module(

@@ -25,3 +25,6 @@ class AuthGatewaySettings(ServiceSettings):
     watch_every_s: float = Field(
         default=1.0, gt=0, le=60, description="how often it is looked which credentials are due for their test"
     )
+    expiry_every_s: float = Field(
+        default=60.0, gt=0, le=86_400, description="how often it is looked which ends of secrets are to be announced"
+    )

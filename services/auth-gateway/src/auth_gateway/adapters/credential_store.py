@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Table, delete, insert, select, update
 
+from auth_gateway.adapters.expiry_tables import forget_expiries
 from auth_gateway.adapters.tables import CredentialRow, IntegrationRow
 from auth_gateway.core.refresh import TokenState
 from auth_gateway.ports import AccessToken, Credential
@@ -61,6 +62,7 @@ class SqlCredentialStore:
         values |= {**_NO_TOKEN, "test_due_at": now + timedelta(seconds=credential.test_every_s)}
         if secret is not None:
             values["sealed_secret"] = keys.seal(secret.encode(), record=credential.record, field="secret")
+            values["secret_changed_at"] = now
         async with self._database.write() as session:
             present = (await session.execute(select(_TABLE.c.version).where(*_is(credential)))).scalar_one_or_none()
             if present is None:
@@ -88,6 +90,7 @@ class SqlCredentialStore:
     async def remove(self, caller: Caller, credential: Credential) -> None:
         async with self._database.write() as session:
             await session.execute(delete(_TABLE).where(*_is(credential)))
+            await forget_expiries(session, credential.integration_id, credential.name)
             await self._audit(session, caller, credential, "credential.removed")
 
     async def secret(self, credential: Credential) -> str | None:

@@ -89,6 +89,7 @@ class CredentialRow(Base, table=True):
     sealed_secret: bytes | None = Field(sa_column=Column(LargeBinary, nullable=True))
     secret_expires_at: datetime | None = Field(sa_column=Column(UtcInstant, nullable=True))
     changed_at: datetime = Field(sa_column=Column(UtcInstant, nullable=False))
+    secret_changed_at: datetime | None = Field(sa_column=Column(UtcInstant, nullable=True))
     version: int
     sealed_token: bytes | None = Field(sa_column=Column(LargeBinary, nullable=True))
     token_sha256: str | None
