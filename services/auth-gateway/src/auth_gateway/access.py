@@ -19,6 +19,10 @@ ACCESS: Final = (
         "GET", "/tenants/{tenant_id}/jwks.json", frozenset(), "public keys of a practice's client, read by its vendors"
     ),
     Access("GET", "/tenants/{tenant_id}/keys", SERVICES),
+    Access("GET", "/platform/keys", PLATFORM),
+    Access("POST", "/platform/keys:rotate", PLATFORM),
+    Access("POST", "/platform/keys:rewrap", PLATFORM),
+    Access("POST", "/tenants/{tenant_id}/keys:rotate", PLATFORM),
     Access("POST", "/tenants", PLATFORM),
     Access("GET", "/tenants", PLATFORM),
     Access("POST", "/integrations", CONFIGURE),

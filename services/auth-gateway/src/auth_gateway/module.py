@@ -13,6 +13,7 @@ from auth_gateway.access import ACCESS
 from auth_gateway.adapters.credential_store import SqlCredentialStore
 from auth_gateway.adapters.expiry_store import SqlExpiryStore
 from auth_gateway.adapters.integration_store import SqlIntegrationStore
+from auth_gateway.adapters.key_store import SqlKeyStore
 from auth_gateway.adapters.launch_store import SqlLaunchStore
 from auth_gateway.adapters.prober import NetworkProber
 from auth_gateway.adapters.tables import Base
@@ -21,6 +22,7 @@ from auth_gateway.adapters.token_endpoint import HttpTokenEndpoint
 from auth_gateway.api import credentials as credentials_api
 from auth_gateway.api import expiries as expiries_api
 from auth_gateway.api import integrations as integrations_api
+from auth_gateway.api import keys as keys_api
 from auth_gateway.api import launches as launches_api
 from auth_gateway.api import platform as platform_api
 from auth_gateway.api import vendor_tools
@@ -46,7 +48,7 @@ def build(runtime: Runtime) -> Module:
     clock, ids = runtime.clock, runtime.ids
     database = runtime.database("auth-gateway", Base.metadata, Path(__file__).parent / "migrations")
     leases = Leases(database, clock, ids)
-    tenants = SqlTenantStore(database, runtime.kek, clock)
+    tenants = SqlTenantStore(database, runtime.wrapper, clock)
     integrations = SqlIntegrationStore(database, clock, ids, runtime.source("auth-gateway"))
     credentials = SqlCredentialStore(database, tenants.keyring, leases, clock, ids, runtime.source("auth-gateway"))
     broker = Broker(
@@ -81,6 +83,7 @@ def build(runtime: Runtime) -> Module:
     launches = SqlLaunchStore(database, clock)
     router.include_router(launches_api.router(launches, partial(record_launch, launches, clock, ids)))
     router.include_router(vendor_tools.router())
+    router.include_router(keys_api.router(SqlKeyStore(database, runtime.wrapper, clock)))
     expiries = SqlExpiryStore(database, clock, ids, runtime.source("auth-gateway"))
     router.include_router(expiries_api.router(expiries, clock))
 

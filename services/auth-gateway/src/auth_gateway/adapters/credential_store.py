@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_gateway.adapters.expiry_tables import forget_expiries
 from auth_gateway.adapters.tables import CredentialRow, IntegrationRow
@@ -21,7 +22,7 @@ from common.models.integration import IntegrationState
 from common.runtime import audit, outbox
 from common.runtime.authentication import Caller
 from common.runtime.database import Database
-from common.runtime.keyring import KeyRing
+from common.runtime.keyring import KeyRing, TenantKeys
 from common.runtime.leases import Lease, Leases
 from common.runtime.telemetry import current_traceparent
 
@@ -33,6 +34,7 @@ _NO_TOKEN: Final[dict[str, Any]] = {
     "retry_at": None,
     "error_code": None, "tested_at": None,
 }  # fmt: skip
+_NO_SECRET: Final[dict[str, Any]] = {"sealed_secret": None, "sealed_versions": {}}
 _DUE_MAX: Final = 200
 
 
@@ -61,12 +63,13 @@ class SqlCredentialStore:
         # Due a full period from now: the person who put it tests it, or its first use does.
         values |= {**_NO_TOKEN, "test_due_at": now + timedelta(seconds=credential.test_every_s)}
         if secret is not None:
-            values["sealed_secret"] = keys.seal(secret.encode(), record=credential.record, field="secret")
             values["secret_changed_at"] = now
         async with self._database.write() as session:
             present = (await session.execute(select(_TABLE.c.version).where(*_is(credential)))).scalar_one_or_none()
+            if secret is not None:
+                values |= await _seal(session, keys, credential, "secret", secret.encode())
             if present is None:
-                await session.execute(insert(_TABLE).values(**{"sealed_secret": None, **values}, version=1))
+                await session.execute(insert(_TABLE).values(**{**_NO_SECRET, **values}, version=1))
             else:
                 await session.execute(update(_TABLE).where(*_is(credential)).values(**values, version=present + 1))
             await self._audit(session, caller, credential, "credential.changed")
@@ -94,18 +97,14 @@ class SqlCredentialStore:
             await self._audit(session, caller, credential, "credential.removed")
 
     async def secret(self, credential: Credential) -> str | None:
-        sealed = await self._sealed(credential, "sealed_secret")
-        if sealed is None:
-            return None
-        keys = await self._keyring.tenant(credential.tenant)
-        return keys.open(sealed, record=credential.record, field="secret").decode()
+        opened = await self._opened(credential, "secret")
+        return None if opened is None else opened.decode()
 
     async def token(self, credential: Credential) -> AccessToken | None:
-        sealed = await self._sealed(credential, "sealed_token")
-        if sealed is None:
+        opened = await self._opened(credential, "token")
+        if opened is None:
             return None
-        keys = await self._keyring.tenant(credential.tenant)
-        document = orjson.loads(keys.open(sealed, record=credential.record, field="token"))
+        document = orjson.loads(opened)
         return AccessToken(
             document["access_token"], document["token_type"], document["scope"], parse_instant(document["expires_at"])
         )
@@ -127,20 +126,22 @@ class SqlCredentialStore:
             "retry_at": state.retry_at,
             "error_code": state.error_code,
         }
+        plain, keys = b"", await self._keyring.tenant(credential.tenant)
         if token is not None:
-            keys = await self._keyring.tenant(credential.tenant)
             document = {
                 "access_token": token.access_token,
                 "token_type": token.token_type,
                 "scope": token.scope,
                 "expires_at": instant_text(token.expires_at),
             }
-            values["sealed_token"] = keys.seal(orjson.dumps(document), record=credential.record, field="token")
+            plain = orjson.dumps(document)
         # A credential that was put anew meanwhile does not get the token of the old one.
         unchanged = (*_is(credential), _TABLE.c.version == credential.version)
         async with self._database.write() as session:
             if lease is not None:
                 await self._leases.check(session, lease)
+            if plain:
+                values |= await _seal(session, keys, credential, "token", plain)
             await session.execute(update(_TABLE).where(*unchanged).values(**values))
             await outbox.add(session, [self._event(credential, event_type, event)])
 
@@ -160,12 +161,21 @@ class SqlCredentialStore:
         async with self._database.write() as session:
             await session.execute(update(_TABLE).where(*_is(credential)).values(**values))
 
-    async def _sealed(self, credential: Credential, column: str) -> bytes | None:
+    async def _opened(self, credential: Credential, field: str) -> bytes | None:
+        """A sealed value; one that an older data key sealed is sealed anew by the way."""
+        column = _TABLE.c[f"sealed_{field}"]
         async with self._database.read() as session:
-            sealed: bytes | None = (
-                await session.execute(select(_TABLE.c[column]).where(*_is(credential)))
-            ).scalar_one_or_none()
-        return sealed
+            row = (await session.execute(select(column, _TABLE.c.sealed_versions).where(*_is(credential)))).first()
+        if row is None or row[0] is None:
+            return None
+        sealed: bytes = row[0]
+        keys = await self._keyring.tenant(credential.tenant)
+        plain = keys.open(sealed, record=credential.record, field=field, version=row[1].get(field, 1))
+        if keys.stale(sealed):
+            async with self._database.write() as session:
+                values = await _seal(session, keys, credential, field, plain)
+                await session.execute(update(_TABLE).where(*_is(credential), column == sealed).values(**values))
+        return plain
 
     async def _audit(self, session: Any, caller: Caller, credential: Credential, action: str) -> None:
         detail = {
@@ -192,6 +202,21 @@ class SqlCredentialStore:
             data=data,
             traceparent=current_traceparent(),
         )
+
+
+async def _seal(
+    session: AsyncSession, keys: TenantKeys, credential: Credential, field: str, plain: bytes
+) -> dict[str, Any]:
+    """The columns of a value sealed anew. Its version rises by one each time and is authenticated: an older ciphertext
+    put back does not open under the version that the row states."""
+    # Locked: a secret and a token that are kept at once would else lose each other's version.
+    present = select(_TABLE.c.sealed_versions).where(*_is(credential)).with_for_update()
+    stated = (await session.execute(present)).scalar_one_or_none() or {}
+    version = stated.get(field, 1) + 1
+    return {
+        f"sealed_{field}": keys.seal(plain, record=credential.record, field=field, version=version),
+        "sealed_versions": {**stated, field: version},
+    }
 
 
 def _is(credential: Credential) -> tuple[Any, ...]:
