@@ -7,16 +7,22 @@ import os
 import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.models.clock import FixedClock
 from common.models.errors import SuiteError
 from common.runtime.keyring import (
     KEY_BYTES,
+    RING_LOOKS_EVERY_S,
+    SEALS_AFTER_S,
     KeyEncryptionKey,
+    LocalKeyWrapper,
     StaticKeyRing,
     TenantKeys,
     WrappedKey,
@@ -27,6 +33,7 @@ from common.runtime.keyring import (
 )
 
 KEK = KeyEncryptionKey(b"k" * KEY_BYTES)
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 OLD, NEW = b"o" * KEY_BYTES, b"n" * KEY_BYTES
 KEYS = tenant_keys("ten_1", {1: OLD})
 PLACE = {"record": "msg_1", "field": "body", "version": 1}
@@ -123,25 +130,28 @@ class Source:
     def __init__(self, keys: dict[str, list[WrappedKey]]) -> None:
         self.keys = keys
         self.asked = 0
+        self.failure: SuiteError | None = None
 
     async def wrapped(self, tenant: str) -> Sequence[WrappedKey]:
         self.asked += 1
+        if self.failure is not None:
+            raise self.failure
         return self.keys.get(tenant, [])
 
 
 async def test_a_tenants_keys_are_unwrapped_once() -> None:
     source = Source({"ten_1": [new_wrapped_key(KEK, "ten_1", 1)]})
-    ring = WrappedKeyRing(KEK, source)
+    ring = WrappedKeyRing(LocalKeyWrapper(KEK), source, FixedClock(NOW))
     sealed = (await ring.tenant("ten_1")).seal(PLAIN, record="msg_1", field="body")
     assert (await ring.tenant("ten_1")).open(sealed, **PLACE) == PLAIN  # type: ignore[arg-type]
     assert source.asked == 1
-    other = WrappedKeyRing(KEK, source)  # another process
+    other = WrappedKeyRing(LocalKeyWrapper(KEK), source, FixedClock(NOW))  # another process
     assert (await other.tenant("ten_1")).open(sealed, **PLACE) == PLAIN  # type: ignore[arg-type]
 
 
 async def test_rotated_keys_are_seen_once_the_old_are_forgotten_and_destroyed_ones_are_gone() -> None:
     source = Source({"ten_1": [new_wrapped_key(KEK, "ten_1", 1)]})
-    ring = WrappedKeyRing(KEK, source)
+    ring = WrappedKeyRing(LocalKeyWrapper(KEK), source, FixedClock(NOW))
     before = (await ring.tenant("ten_1")).seal(PLAIN, record="msg_1", field="body")
     source.keys["ten_1"].append(new_wrapped_key(KEK, "ten_1", 2))
     ring.forget("ten_1")
@@ -168,7 +178,7 @@ async def test_rotated_keys_are_seen_once_the_old_are_forgotten_and_destroyed_on
     ids=["of another tenant", "of another version", "by another key", "empty", "cut", "zeros"],
 )
 async def test_a_wrapped_key_that_is_not_this_one_is_refused(wrapped: WrappedKey) -> None:
-    ring = WrappedKeyRing(KEK, Source({"ten_1": [wrapped]}))
+    ring = WrappedKeyRing(LocalKeyWrapper(KEK), Source({"ten_1": [wrapped]}), FixedClock(NOW))
     with pytest.raises(SuiteError) as failed:
         await ring.tenant("ten_1")
     assert failed.value.code == "keys.cannot-open"
@@ -180,6 +190,61 @@ def test_keys_do_not_show_themselves() -> None:
     assert "kkkk" not in repr(KEK)
     assert KEK.unwrap("ten_1", wrapped) not in wrapped.wrapped
     assert len({KEK.derive("wrap"), KEK.derive("service-assertion"), b"k" * KEY_BYTES}) == 3
+
+
+async def test_a_ring_looks_again_and_a_new_key_seals_only_once_every_ring_has_looked() -> None:
+    source, clock = Source({"ten_1": [new_wrapped_key(KEK, "ten_1", 1)]}), FixedClock(NOW)
+    rings = [WrappedKeyRing(LocalKeyWrapper(KEK), source, clock) for _ in range(2)]
+    await rings[0].tenant("ten_1")
+    clock.advance(RING_LOOKS_EVERY_S / 2)
+    await rings[1].tenant("ten_1")
+    made = new_wrapped_key(KEK, "ten_1", 2)
+    source.keys["ten_1"].append(replace(made, seals_from=clock.now() + timedelta(seconds=SEALS_AFTER_S)))
+    versions, sealed = [], b""
+    for _ in range(40):  # whatever one seals at any time, the other opens
+        sealed = (await rings[0].tenant("ten_1")).seal(PLAIN, record="msg_1", field="body")
+        assert (await rings[1].tenant("ten_1")).open(sealed, **PLACE) == PLAIN  # type: ignore[arg-type]
+        versions.append(sealed[4])
+        clock.advance(RING_LOOKS_EVERY_S / 10)
+    assert sorted(set(versions)) == [1, 2]
+    assert versions == sorted(versions)
+    old = tenant_keys("ten_1", {1: OLD}).seal(PLAIN, record="msg_1", field="body")
+    assert (await rings[0].tenant("ten_1")).stale(old)
+    assert not (await rings[0].tenant("ten_1")).stale(sealed)
+
+
+async def test_keys_in_hand_serve_while_their_source_is_away_and_not_once_they_are_destroyed() -> None:
+    source, clock = Source({"ten_1": [new_wrapped_key(KEK, "ten_1", 1)]}), FixedClock(NOW)
+    ring = WrappedKeyRing(LocalKeyWrapper(KEK), source, clock)
+    await ring.tenant("ten_1")
+    source.failure = SuiteError("keys.unavailable")
+    clock.advance(RING_LOOKS_EVERY_S + 1)
+    assert (await ring.tenant("ten_1")).tenant == "ten_1"
+    clock.advance(25 * 3600)
+    with pytest.raises(SuiteError) as away:
+        await ring.tenant("ten_1")
+    source.failure = None
+    await ring.tenant("ten_1")
+    source.keys.clear()
+    clock.advance(RING_LOOKS_EVERY_S + 1)
+    with pytest.raises(SuiteError) as gone:
+        await ring.tenant("ten_1")
+    assert (away.value.code, gone.value.code) == ("keys.unavailable", "tenant.not-found")
+
+
+def test_two_key_encryption_keys_are_read_while_one_replaces_the_other(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text(base64.b64encode(b"k" * KEY_BYTES).decode())
+    both = load_key_encryption_key(key=TEXT, key_file="", data=tmp_path, other_files=[str(tmp_path / "other")])
+    by_setting = load_key_encryption_key(
+        key=TEXT, key_file="", data=tmp_path, others=base64.b64encode(b"k" * KEY_BYTES).decode()
+    )
+    wrapped = new_wrapped_key(KEK, "ten_1", 1)
+    assert both.unwrap("ten_1", wrapped) == by_setting.unwrap("ten_1", wrapped) == KEK.unwrap("ten_1", wrapped)
+    assert both.wrapped_by("ten_1", wrapped) == KEK.label != both.label
+    for wrong in ({"others": "short"}, {"other_files": [str(tmp_path / "none")]}):
+        with pytest.raises(SuiteError) as failed:
+            load_key_encryption_key(key=TEXT, key_file="", data=tmp_path, **wrong)
+        assert "PS_OTHER_KEY" in str(failed.value.detail)
 
 
 # ---- where the key-encryption key lies

@@ -13,7 +13,9 @@ from auth_gateway.access import ACCESS
 from auth_gateway.adapters.authorization_store import SqlAuthorizationStore
 from auth_gateway.adapters.change_store import SqlChangeStore
 from auth_gateway.adapters.credential_store import SqlCredentialStore
+from auth_gateway.adapters.expiry_store import SqlExpiryStore
 from auth_gateway.adapters.integration_store import SqlIntegrationStore
+from auth_gateway.adapters.key_store import SqlKeyStore
 from auth_gateway.adapters.launch_store import SqlLaunchStore
 from auth_gateway.adapters.prober import NetworkProber
 from auth_gateway.adapters.sync_schedules import PeerSchedules
@@ -24,7 +26,9 @@ from auth_gateway.adapters.version_store import SqlVersionStore
 from auth_gateway.api import authorizations as authorizations_api
 from auth_gateway.api import changes as changes_api
 from auth_gateway.api import credentials as credentials_api
+from auth_gateway.api import expiries as expiries_api
 from auth_gateway.api import integrations as integrations_api
+from auth_gateway.api import keys as keys_api
 from auth_gateway.api import launches as launches_api
 from auth_gateway.api import permissions as permissions_api
 from auth_gateway.api import platform as platform_api
@@ -40,6 +44,7 @@ from auth_gateway.use_cases.obtain_token import Broker, obtain_token, refresh_to
 from auth_gateway.use_cases.record_launch import record_launch
 from auth_gateway.use_cases.test_credential import Tester, test_credential
 from auth_gateway.use_cases.watch_credentials import watch_credentials
+from auth_gateway.use_cases.watch_expiries import watch_expiries
 from common.runtime.authentication import verify_service_assertion
 from common.runtime.background import background
 from common.runtime.database import Database
@@ -56,7 +61,7 @@ def build(runtime: Runtime) -> Module:
     clock, ids = runtime.clock, runtime.ids
     database = runtime.database("auth-gateway", Base.metadata, Path(__file__).parent / "migrations")
     leases = Leases(database, clock, ids)
-    tenants = SqlTenantStore(database, runtime.kek, clock)
+    tenants = SqlTenantStore(database, runtime.wrapper, clock)
     integrations = SqlIntegrationStore(database, clock, ids, runtime.source("auth-gateway"))
     credentials = SqlCredentialStore(database, tenants.keyring, leases, clock, ids, runtime.source("auth-gateway"))
     broker = Broker(
@@ -85,14 +90,22 @@ def build(runtime: Runtime) -> Module:
     launches = SqlLaunchStore(database, clock)
     router.include_router(launches_api.router(launches, partial(record_launch, launches, clock, ids)))
     router.include_router(vendor_tools.router())
+    router.include_router(keys_api.router(SqlKeyStore(database, runtime.wrapper, clock)))
+    expiries = SqlExpiryStore(database, clock, ids, runtime.source("auth-gateway"))
+    router.include_router(expiries_api.router(expiries, clock))
 
     async def watch() -> None:
         await leases.run_while_held("auth-gateway.watch", lambda: watch_credentials(broker, settings.watch_every_s))
 
+    async def watch_ends() -> None:
+        await leases.run_while_held(
+            "auth-gateway.expiry", lambda: watch_expiries(expiries, clock, settings.expiry_every_s)
+        )
+
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         await tenants.ensure_platform()
-        async with background("auth-gateway", watch):
+        async with background("auth-gateway", watch, watch_ends):
             yield
 
     return Module(

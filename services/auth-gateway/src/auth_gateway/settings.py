@@ -28,3 +28,6 @@ class AuthGatewaySettings(ServiceSettings):
     test_timeout_s: float = Field(
         default=10.0, gt=0, le=10, description="how long Test Connection may take in all; its stages get shares of it"
     )
+    expiry_every_s: float = Field(
+        default=60.0, gt=0, le=86_400, description="how often it is looked which ends of secrets are to be announced"
+    )

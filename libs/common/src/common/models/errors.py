@@ -72,6 +72,11 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "tenant.not-found": ErrorRow(404, "There is no such tenant", _C, _N, "Check the tenant of your token."),
     "tenant.suspended": ErrorRow(403, "The tenant is suspended", _OP, _N, "Ask the platform operator to resume the tenant."),
     "keys.unavailable": ErrorRow(503, "The tenant's keys cannot be read", _O, _T, "Check that auth-gateway is ready; the request can be repeated."),
+    "keys.kms-unavailable": ErrorRow(503, "The key management service does not answer", _OP, _T, "Check that PS_KMS_URL answers from here; what was opened before keeps working for a day."),
+    "keys.kms-sealed": ErrorRow(503, "The key management service is sealed", _OP, _T, "Unseal OpenBao or Vault; the request can be repeated then."),
+    "keys.kms-refused": ErrorRow(503, "The key management service refuses our token", _OP, _T, "Renew the token in PS_KMS_TOKEN_FILE; its policy needs encrypt, decrypt and rewrap on the key, read and rotate to rotate it."),
+    "keys.kms-misconfigured": ErrorRow(500, "The key management service does not know the key", _OP, _N, "Check PS_KMS_MOUNT, PS_KMS_KEY and PS_KMS_NAMESPACE; the key must be of type aes256-gcm96."),
+    "keys.rotated-elsewhere": ErrorRow(409, "This key-encryption key is a setting", _C, _N, "Put the new key into PS_OTHER_KEYS of every service, then swap the two, then wrap the data keys anew."),
     "keys.cannot-open": ErrorRow(500, "A sealed value cannot be opened", _OP, _N, "Restore the key file that sealed it; the value was moved, altered, or its key is gone."),
     # integrations
     "integration.not-found": ErrorRow(404, "There is no such integration", _C, _N, "List the integrations with GET /auth/v1/integrations."),

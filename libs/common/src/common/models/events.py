@@ -110,7 +110,7 @@ _RUN_FIELDS: Final = {
 _CREDENTIAL_FIELDS: Final = {
     "integration_id": "string", "credential": "string", "method": "string", "error_code": "string", "fault": "string",
     "stage": "string", "expires_at": "string", "http_status": "integer", "clock_offset_ms": "integer",
-    "trigger": "string",
+    "trigger": "string", "notice_days": "integer",
 }  # fmt: skip
 _ALERT_FIELDS: Final = {
     "alert_id": "string", "rule": "string", "severity": "string", "state": "string", "integration_id": "string",
@@ -130,6 +130,7 @@ EVENT_TYPES: Final[dict[str, EventType]] = {
         EventType("ps.credential.refresh-failed", "ps.credential.v1", "No token could be had; tried again", _CREDENTIAL_FIELDS),
         EventType("ps.credential.rejected", "ps.credential.v1", "The PMS refused the credential", _CREDENTIAL_FIELDS),
         EventType("ps.credential.expiring", "ps.credential.v1", "A credential expires soon", _CREDENTIAL_FIELDS),
+        EventType("ps.credential.renewed", "ps.credential.v1", "What was to expire soon does no longer", _CREDENTIAL_FIELDS),
         EventType(
             "ps.hl7.received", "ps.hl7.received.v1", "An HL7 message is stored and was acknowledged",
             {

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from fastapi import Request
 from joserfc import jws, jwt
-from joserfc.errors import ExpiredTokenError, JoseError, SecurityWarning
+from joserfc.errors import BadSignatureError, ExpiredTokenError, JoseError, SecurityWarning
 from joserfc.jwk import JWKRegistry, KeySet, OctKey, RSAKey
 
 from common.models.access import Role, expand
@@ -317,7 +317,7 @@ def sign_service_assertion(kek: KeyEncryptionKey, subject: str, clock: Clock, id
 def verify_service_assertion(token: str, kek: KeyEncryptionKey, now: datetime) -> tuple[str, str]:
     """(subject, jti) of an assertion; raises SuiteError `auth.assertion-invalid`. The caller refuses a used jti."""
     try:
-        decoded = jwt.decode(token, _assertion_key(kek), algorithms=["HS256"])
+        decoded = decode_by_any(token, [_assertion_key(one) for one in kek.all()])
         jwt.JWTClaimsRegistry(
             now=int(now.timestamp()),
             leeway=_LEEWAY_S,
@@ -333,6 +333,20 @@ def verify_service_assertion(token: str, kek: KeyEncryptionKey, now: datetime) -
     if claims["exp"] - claims["iat"] > ASSERTION_LIFE_S:
         raise SuiteError("auth.assertion-invalid")
     return str(claims["sub"]), str(claims["jti"])
+
+
+def decode_by_any(token: str, keys: Sequence[OctKey]) -> jwt.Token:
+    """The token, verified (HS256) by one of the keys; raises JoseError or ValueError.
+
+    While a key-encryption key is replaced, some services hold the new one and some the old one.
+    """
+    *first, last = keys
+    for key in first:
+        try:
+            return jwt.decode(token, key, algorithms=["HS256"])
+        except BadSignatureError:
+            continue
+    return jwt.decode(token, last, algorithms=["HS256"])
 
 
 def _assertion_key(kek: KeyEncryptionKey) -> OctKey:

@@ -1,10 +1,14 @@
 """Keys of a tenant: sealing bodies (AES-256-GCM) and naming things without naming them (HMAC-SHA256).
 
-Theory of operation. The key-encryption key (KEK) lies in a file, the environment, or later a KMS. Each tenant has data
-keys, versioned, wrapped by the KEK and kept by auth-gateway. A service asks for the wrapped keys once, unwraps them
-here, and keeps them in memory. Destroying a tenant's wrapped keys makes everything sealed under them unreadable
-(crypto-shredding). The tenant, record, field and version are authenticated with every sealed value, so that a
-ciphertext moved to another row does not open.
+Theory of operation. The key-encryption key (KEK) lies in a file, the environment, or a KMS (`common.runtime.transit`).
+Each tenant has data keys, versioned, wrapped by the KEK and kept by auth-gateway. A service asks for the wrapped keys,
+unwraps them here, keeps them in memory and looks again every five minutes. Destroying a tenant's wrapped keys makes
+everything sealed under them unreadable (crypto-shredding). The tenant, record, field and version are authenticated with
+every sealed value, so that a ciphertext moved to another row does not open.
+
+Rotation without a pause. A new KEK is first made readable everywhere (PS_OTHER_KEYS), then made the one that wraps;
+then all data keys are wrapped anew (`rewrap`), then the old one is taken away. A new data key is first known everywhere
+and seals only after every ring has looked again (`seals_from`); the versions before it open what they sealed.
 
 Sealed form: 1 byte format (1), 4 bytes key version (big endian), 12 bytes nonce, ciphertext with its 16-byte tag.
 """
@@ -17,7 +21,8 @@ import hmac
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
@@ -27,6 +32,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from common.models.clock import Clock
 from common.models.errors import SuiteError
 from common.runtime.random_bytes import random_bytes
 
@@ -39,13 +45,20 @@ _PSEUDONYM_CHARACTERS: Final = 26
 PLATFORM: Final = "platform"
 """The name under which keys of the suite itself (not of a tenant) are kept."""
 
+RING_LOOKS_EVERY_S: Final = 300.0
+SEALS_AFTER_S: Final = 2 * RING_LOOKS_EVERY_S
+"""How long after it is made a data key seals: by then every ring has looked again and can open what it sealed."""
+_RING_KEEPS_S: Final = 24 * 60 * 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
     """A tenant's data key, wrapped by the KEK."""
 
     version: int
-    wrapped: bytes
+    wrapped: bytes = field(repr=False)
+    seals_from: datetime | None = None
+    """From when on it seals (None: from the beginning); it opens at once."""
 
 
 class KeySource(Protocol):
@@ -56,12 +69,25 @@ class KeySource(Protocol):
 
 
 class KeyEncryptionKey:
-    """The key that wraps data keys; other keys of the suite are derived from it by purpose (HKDF, RFC 5869)."""
+    """The key that wraps data keys; other keys of the suite are derived from it by purpose (HKDF, RFC 5869).
 
-    def __init__(self, key: bytes) -> None:
+    `others` are read as well: the one before it or the one after it, while both are in use.
+    """
+
+    def __init__(self, key: bytes, others: Sequence[KeyEncryptionKey] = ()) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError("a key-encryption key has 32 bytes")
         self._key = key
+        self._others = tuple(others)
+
+    @property
+    def label(self) -> str:
+        """A name for it that says nothing of it: 8 hexadecimal digits."""
+        return self.derive("label")[:4].hex()
+
+    def all(self) -> tuple[KeyEncryptionKey, ...]:
+        """Itself, then the others that are read."""
+        return (self, *self._others)
 
     def derive(self, purpose: str) -> bytes:
         """32 bytes for one purpose."""
@@ -70,18 +96,80 @@ class KeyEncryptionKey:
     def wrap(self, tenant: str, version: int, key: bytes) -> WrappedKey:
         """Wrap a data key; tenant and version are authenticated."""
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = AESGCM(self.derive("wrap")).encrypt(nonce, key, _context(tenant, "data-key", "", version))
+        sealed = AESGCM(self.derive("wrap")).encrypt(nonce, key, wrap_context(tenant, version))
         return WrappedKey(version, nonce + sealed)
 
     def unwrap(self, tenant: str, key: WrappedKey) -> bytes:
-        """The data key; raises SuiteError `keys.cannot-open` when this KEK did not wrap it."""
+        """The data key; raises SuiteError `keys.cannot-open` when neither this KEK nor the others wrapped it."""
+        return self._unwrapped(tenant, key)[1]
+
+    def wrapped_by(self, tenant: str, key: WrappedKey) -> str:
+        """The label of the KEK that wrapped it; raises as `unwrap`."""
+        return self._unwrapped(tenant, key)[0].label
+
+    def _unwrapped(self, tenant: str, key: WrappedKey) -> tuple[KeyEncryptionKey, bytes]:
         nonce, sealed = key.wrapped[:_NONCE_BYTES], key.wrapped[_NONCE_BYTES:]
-        try:
-            return AESGCM(self.derive("wrap")).decrypt(nonce, sealed, _context(tenant, "data-key", "", key.version))
-        except (InvalidTag, ValueError) as error:
-            raise SuiteError(
-                "keys.cannot-open", "The key-encryption key is not the one that wrapped this tenant's keys."
-            ) from error
+        context = wrap_context(tenant, key.version)
+        for kek in self.all():
+            try:
+                return kek, AESGCM(kek.derive("wrap")).decrypt(nonce, sealed, context)
+            except (InvalidTag, ValueError):
+                continue
+        raise SuiteError("keys.cannot-open", "The key-encryption key is not the one that wrapped this tenant's keys.")
+
+
+class KeyWrapper(Protocol):
+    """The port of the key-encryption key, wherever it lies. Tenant and version are authenticated.
+
+    All raise SuiteError `keys.cannot-open`; one that is asked over a network also `keys.kms-unavailable`,
+    `keys.kms-sealed`, `keys.kms-refused` or `keys.kms-misconfigured`.
+    """
+
+    async def wrap(self, tenant: str, version: int, key: bytes) -> WrappedKey:
+        """A data key of 32 bytes, wrapped by the newest KEK."""
+
+    async def unwrap(self, tenant: str, key: WrappedKey) -> bytes:
+        """The data key."""
+
+    async def rewrap(self, tenant: str, key: WrappedKey) -> WrappedKey:
+        """The same data key wrapped by the newest KEK; itself when that is what wrapped it."""
+
+    async def newest(self) -> str:
+        """The label of the KEK that wraps."""
+
+    async def label(self, tenant: str, key: WrappedKey) -> str:
+        """The label of the KEK that wrapped it."""
+
+    async def rotate(self) -> None:
+        """A new KEK, where it is made by the holder; SuiteError `keys.rotated-elsewhere` where it is a setting."""
+
+
+class LocalKeyWrapper:
+    """`KeyWrapper` over a key from a file or the environment."""
+
+    def __init__(self, kek: KeyEncryptionKey) -> None:
+        self._kek = kek
+
+    async def wrap(self, tenant: str, version: int, key: bytes) -> WrappedKey:
+        return self._kek.wrap(tenant, version, key)
+
+    async def unwrap(self, tenant: str, key: WrappedKey) -> bytes:
+        return self._kek.unwrap(tenant, key)
+
+    async def rewrap(self, tenant: str, key: WrappedKey) -> WrappedKey:
+        if self._kek.wrapped_by(tenant, key) == self._kek.label:
+            return key
+        wrapped = self._kek.wrap(tenant, key.version, self._kek.unwrap(tenant, key))
+        return replace(wrapped, seals_from=key.seals_from)
+
+    async def newest(self) -> str:
+        return f"local:{self._kek.label}"
+
+    async def label(self, tenant: str, key: WrappedKey) -> str:
+        return f"local:{self._kek.wrapped_by(tenant, key)}"
+
+    async def rotate(self) -> None:
+        raise SuiteError("keys.rotated-elsewhere")
 
 
 def new_wrapped_key(kek: KeyEncryptionKey, tenant: str, version: int) -> WrappedKey:
@@ -89,22 +177,35 @@ def new_wrapped_key(kek: KeyEncryptionKey, tenant: str, version: int) -> Wrapped
     return kek.wrap(tenant, version, os.urandom(KEY_BYTES))
 
 
-def load_key_encryption_key(*, key: str, key_file: str, data: Path) -> KeyEncryptionKey:
-    """The KEK from the setting, the file named, or `<data>/key-encryption-key`, which is made at first start (mode
-    0600).
+def new_data_key() -> bytes:
+    """A fresh random data key, not wrapped."""
+    return os.urandom(KEY_BYTES)
 
-    Raises SuiteError `start.bad-setting` when it is not 32 bytes in base64.
+
+def load_key_encryption_key(
+    *, key: str, key_file: str, data: Path, others: str = "", other_files: Sequence[str] = ()
+) -> KeyEncryptionKey:
+    """The KEK from the setting, the file named, or `<data>/key-encryption-key`, which is made at first start (mode
+    0600); with the other keys that are read: from a setting (base64, separated by commas) and from files.
+
+    Raises SuiteError `start.bad-setting` when one is not 32 bytes in base64.
     """
+    read = [_decode_kek(text.strip(), "PS_OTHER_KEYS") for text in others.split(",") if text.strip()]
+    read += [_read_kek(Path(name), "PS_OTHER_KEY_FILES") for name in other_files]
     if key:
-        return _decode_kek(key, "PS_KEY")
+        return _decode_kek(key, "PS_KEY", read)
     path = Path(key_file) if key_file else data / "key-encryption-key"
     if not key_file and not path.exists():
         _make_kek(path)
+    return _read_kek(path, "PS_KEY_FILE", read)
+
+
+def _read_kek(path: Path, setting: str, others: Sequence[KeyEncryptionKey] = ()) -> KeyEncryptionKey:
     try:
         text = path.read_bytes().decode("ascii", "replace").strip()
     except OSError as error:
-        raise SuiteError("start.bad-setting", f"PS_KEY_FILE: {path} cannot be read: {error.strerror}") from error
-    return _decode_kek(text, f"PS_KEY_FILE ({path.name})")
+        raise SuiteError("start.bad-setting", f"{setting}: {path} cannot be read: {error.strerror}") from error
+    return _decode_kek(text, f"{setting} ({path.name})", others)
 
 
 def _make_kek(path: Path) -> None:
@@ -120,6 +221,11 @@ def _make_kek(path: Path) -> None:
         pass
     finally:
         Path(draft).unlink()
+
+
+def wrap_context(tenant: str, version: int) -> bytes:
+    """What is authenticated with a wrapped data key."""
+    return _context(tenant, "data-key", "", version)
 
 
 def _context(*parts: str | int) -> bytes:
@@ -141,24 +247,29 @@ def _place(tenant: str, record: str, field: str, version: int) -> bytes:
     return _repeated_part(tenant) + _context_part(record) + _repeated_part(field) + _repeated_part(version)
 
 
-def _decode_kek(text: str, name: str) -> KeyEncryptionKey:
+def _decode_kek(text: str, name: str, others: Sequence[KeyEncryptionKey] = ()) -> KeyEncryptionKey:
     try:
-        return KeyEncryptionKey(base64.b64decode(text, validate=True))
+        return KeyEncryptionKey(base64.b64decode(text, validate=True), others)
     except ValueError as error:
         raise SuiteError("start.bad-setting", f"{name}: expected 32 bytes in base64") from error
 
 
 @dataclass(frozen=True, slots=True)
 class TenantKeys:
-    """The unwrapped keys of one tenant: the newest version seals, every version opens."""
+    """The unwrapped keys of one tenant: `sealing` is the version that seals, every version opens."""
 
     tenant: str
     _ciphers: dict[int, AESGCM] = field(repr=False)
     _hmac_key: bytes = field(repr=False)
+    sealing: int
+
+    def stale(self, sealed: bytes) -> bool:
+        """Whether a sealed value was sealed by a key before the one that seals now."""
+        return sealed[:1] == _FORMAT and int.from_bytes(sealed[1:5], "big") < self.sealing
 
     def seal(self, plaintext: bytes, *, record: str, field: str, version: int = 1) -> bytes:
         """Seal bytes for one place (record, field, version of the record)."""
-        key_version = max(self._ciphers)
+        key_version = self.sealing
         nonce = random_bytes(_NONCE_BYTES)
         sealed = self._ciphers[key_version].encrypt(nonce, plaintext, _place(self.tenant, record, field, version))
         return b"%b%b%b%b" % (_FORMAT, key_version.to_bytes(4, "big"), nonce, sealed)
@@ -181,12 +292,13 @@ class TenantKeys:
         return base64.b32encode(digest).decode().lower()[:_PSEUDONYM_CHARACTERS]
 
 
-def tenant_keys(tenant: str, keys: dict[int, bytes]) -> TenantKeys:
-    """Ready-to-use keys from the raw data keys by version. The HMAC key is derived from the oldest: it must not
-    change."""
+def tenant_keys(tenant: str, keys: dict[int, bytes], sealing: int | None = None) -> TenantKeys:
+    """Ready-to-use keys from the raw data keys by version; `sealing`: the version that seals (None: the newest). The
+    HMAC key is derived from the oldest: it must not change."""
     derived = {version: HKDF(hashes.SHA256(), KEY_BYTES, None, b"seal").derive(key) for version, key in keys.items()}
     pseudonym_key = HKDF(hashes.SHA256(), KEY_BYTES, None, b"pseudonym").derive(keys[min(keys)])
-    return TenantKeys(tenant, {version: AESGCM(key) for version, key in derived.items()}, pseudonym_key)
+    ciphers = {version: AESGCM(key) for version, key in derived.items()}
+    return TenantKeys(tenant, ciphers, pseudonym_key, max(keys) if sealing is None else sealing)
 
 
 class KeyRing(Protocol):
@@ -197,23 +309,41 @@ class KeyRing(Protocol):
 
 
 class WrappedKeyRing:
-    """`KeyRing` over a source of wrapped keys; unwrapped keys stay in memory only."""
+    """`KeyRing` over a source of wrapped keys; unwrapped keys stay in memory only.
 
-    def __init__(self, kek: KeyEncryptionKey, source: KeySource) -> None:
-        self._kek = kek
+    It looks again every `RING_LOOKS_EVERY_S`; while the source or the KMS is away, what it holds serves for a day.
+    """
+
+    def __init__(self, wrapper: KeyWrapper, source: KeySource, clock: Clock) -> None:
+        self._wrapper = wrapper
         self._source = source
-        self._cache: dict[str, TenantKeys] = {}
+        self._clock = clock
+        self._cache: dict[str, tuple[TenantKeys, float]] = {}
 
     async def tenant(self, tenant: str) -> TenantKeys:
-        cached = self._cache.get(tenant)
-        if cached is not None:
-            return cached
+        held = self._cache.get(tenant)
+        now = self._clock.monotonic()
+        if held is not None and now - held[1] < RING_LOOKS_EVERY_S:
+            return held[0]
+        try:
+            keys = await self._load(tenant)
+        except SuiteError as error:
+            if error.code == "tenant.not-found":
+                self._cache.pop(tenant, None)
+            if held is None or not error.transient or now - held[1] > _RING_KEEPS_S:
+                raise
+            return held[0]
+        self._cache[tenant] = (keys, now)
+        return keys
+
+    async def _load(self, tenant: str) -> TenantKeys:
         wrapped = await self._source.wrapped(tenant)
         if not wrapped:
             raise SuiteError("tenant.not-found")
-        keys = tenant_keys(tenant, {key.version: self._kek.unwrap(tenant, key) for key in wrapped})
-        self._cache[tenant] = keys
-        return keys
+        now = self._clock.now()
+        sealing = [key.version for key in wrapped if key.seals_from is None or key.seals_from <= now]
+        raw = {key.version: await self._wrapper.unwrap(tenant, key) for key in wrapped}
+        return tenant_keys(tenant, raw, max(sealing) if sealing else min(raw))
 
     def forget(self, tenant: str) -> None:
         """Drop a tenant's keys from memory (they were rotated or destroyed)."""

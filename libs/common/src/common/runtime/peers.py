@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx
 from starlette.types import ASGIApp
 
-from common.models.clock import Clock, Ids
+from common.models.clock import Clock, Ids, parse_instant
 from common.models.errors import ERRORS, SuiteError
 from common.runtime.authentication import sign_service_assertion
 from common.runtime.keyring import KeyEncryptionKey, WrappedKey
@@ -186,7 +186,14 @@ class PeerKeySource:
             if error.code == "tenant.not-found":
                 return []
             raise SuiteError("keys.unavailable", "auth-gateway does not give the tenant's keys.") from error
-        return [WrappedKey(row["version"], bytes.fromhex(row["wrapped"])) for row in response.json()["keys"]]
+        return [
+            WrappedKey(
+                row["version"],
+                bytes.fromhex(row["wrapped"]),
+                parse_instant(row["seals_from"]) if row.get("seals_from") else None,
+            )
+            for row in response.json()["keys"]
+        ]
 
 
 def _raise_problem(response: httpx.Response, service: str) -> None:

@@ -18,12 +18,20 @@ from common.runtime.bus_sqlite import SqliteBus
 from common.runtime.database import Database
 from common.runtime.directory import IntegrationDirectory
 from common.runtime.exchanges import Exchanges, TelemetryEvents
-from common.runtime.keyring import KeyEncryptionKey, KeyRing, WrappedKeyRing, load_key_encryption_key
+from common.runtime.keyring import (
+    KeyEncryptionKey,
+    KeyRing,
+    KeyWrapper,
+    LocalKeyWrapper,
+    WrappedKeyRing,
+    load_key_encryption_key,
+)
 from common.runtime.outbound import AddressPolicy, Outbound
 from common.runtime.peers import PeerKeySource, Peers
 from common.runtime.settings import RuntimeSettings
 from common.runtime.stream import Tickets
 from common.runtime.telemetry import Telemetry
+from common.runtime.transit import Transit, TransitKeyWrapper
 
 _ISSUER_TIMEOUT_S: Final = 5.0
 
@@ -38,6 +46,7 @@ class Runtime:
     clock: Clock
     ids: Ids
     kek: KeyEncryptionKey
+    wrapper: KeyWrapper
     telemetry: Telemetry
     bus: Bus
     peers: Peers
@@ -90,7 +99,13 @@ def make_runtime(
     """
     prepare_data(settings.data)
     replica = ids.new("rep")
-    kek = load_key_encryption_key(key=settings.key, key_file=settings.key_file, data=settings.data)
+    kek = load_key_encryption_key(
+        key=settings.key,
+        key_file=settings.key_file,
+        data=settings.data,
+        others=settings.other_keys,
+        other_files=settings.other_key_files,
+    )
     telemetry = telemetry or Telemetry(settings, service=service, replica=replica)
     bus = _bus(settings, service, clock, ids)
     peers = Peers(settings.peers, kek, f"service:{service}", clock, ids)
@@ -103,6 +118,7 @@ def make_runtime(
         clock,
         response_bytes_max=settings.response_bytes_max,
     )
+    wrapper = _wrapper(settings, kek, outbound)
     return Runtime(
         settings=settings,
         service=service,
@@ -110,10 +126,11 @@ def make_runtime(
         clock=clock,
         ids=ids,
         kek=kek,
+        wrapper=wrapper,
         telemetry=telemetry,
         bus=bus,
         peers=peers,
-        keyring=keyring or WrappedKeyRing(kek, PeerKeySource(peers)),
+        keyring=keyring or WrappedKeyRing(wrapper, PeerKeySource(peers), clock),
         authenticator=Authenticator(settings.issuer, settings.oidc_issuers, _fetch_keys(peers), clock),
         directory=IntegrationDirectory(bus, peers),
         exchanges=exchanges,
@@ -121,6 +138,25 @@ def make_runtime(
         outbound=outbound,
         tickets=Tickets(kek, clock, ids),
     )
+
+
+def _wrapper(settings: RuntimeSettings, kek: KeyEncryptionKey, outbound: Outbound) -> KeyWrapper:
+    local = LocalKeyWrapper(kek)
+    if not settings.kms_url:
+        return local
+    if not settings.kms_token_file:
+        raise SuiteError(
+            "start.bad-setting", "PS_KMS_TOKEN_FILE: expected a file with the token, since PS_KMS_URL is set"
+        )
+    place = Transit(
+        settings.kms_url,
+        settings.kms_mount,
+        settings.kms_key,
+        Path(settings.kms_token_file),
+        settings.kms_namespace,
+        settings.kms_timeout_s,
+    )
+    return TransitKeyWrapper(place, outbound, former=local)
 
 
 def _bus(settings: RuntimeSettings, service: str, clock: Clock, ids: Ids) -> Bus:

@@ -107,6 +107,25 @@ class RuntimeSettings(ServiceSettings):
     key: str = Field(
         default="", description="the key-encryption key itself (base64, 32 bytes); goes before the file", repr=False
     )
+    other_keys: str = Field(
+        default="",
+        description="key-encryption keys that are read besides (base64, separated by commas): the next or the former "
+        "one, while the key is replaced",
+        repr=False,
+    )
+    other_key_files: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="files with such keys, separated by commas"
+    )
+    kms_url: str = Field(
+        default="", description="OpenBao or Vault whose transit engine wraps the data keys; empty: the key does"
+    )
+    kms_mount: str = Field(default="transit", pattern="^[A-Za-z0-9_./-]+$", description="mount of the transit engine")
+    kms_key: str = Field(
+        default="practice-studio", pattern="^[A-Za-z0-9_.-]+$", description="name of the transit key (aes256-gcm96)"
+    )
+    kms_namespace: str = Field(default="", description="namespace of OpenBao or Vault; empty: none")
+    kms_token_file: str = Field(default="", description="file with its token; read at each call, so that it can change")
+    kms_timeout_s: float = Field(default=5.0, gt=0, le=60, description="how long it may take to answer")
     token_issuer: str = Field(default="", description="`iss` of the suite's own tokens; empty: PS_PUBLIC_URL + /auth")
     oidc_issuers: tuple[OidcIssuer, ...] = Field(
         default=(),
@@ -152,7 +171,7 @@ class RuntimeSettings(ServiceSettings):
         """Arguments, then the environment; no dotenv or secret files that would surprise."""
         return init_settings, env_settings
 
-    @field_validator("cors_origins", "allowed_networks", mode="before")
+    @field_validator("cors_origins", "allowed_networks", "other_key_files", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -174,7 +193,7 @@ class RuntimeSettings(ServiceSettings):
                 raise ValueError("expected origins such as https://app.example, without a path or a slash at the end")
         return value
 
-    @field_validator("public_url", "otlp_endpoint")
+    @field_validator("public_url", "otlp_endpoint", "kms_url")
     @classmethod
     def _url(cls, value: str) -> str:
         return _http_url(value) if value else value

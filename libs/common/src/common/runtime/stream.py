@@ -23,7 +23,7 @@ from joserfc.jwk import OctKey
 from common.models.clock import Clock, Ids, instant_text
 from common.models.errors import SuiteError
 from common.models.events import Event
-from common.runtime.authentication import Caller
+from common.runtime.authentication import Caller, decode_by_any
 from common.runtime.bus import Bus, Consumption, Delivery
 from common.runtime.keyring import KeyEncryptionKey
 
@@ -137,7 +137,7 @@ class Tickets:
     """Signed tickets; the ones used on this replica are remembered until they expire."""
 
     def __init__(self, kek: KeyEncryptionKey, clock: Clock, ids: Ids) -> None:
-        self._key = OctKey.import_key(kek.derive("stream-ticket"))
+        self._keys = [OctKey.import_key(one.derive("stream-ticket")) for one in kek.all()]
         self._clock = clock
         self._ids = ids
         self._used: dict[str, int] = {}
@@ -152,13 +152,13 @@ class Tickets:
             "exp": now + TICKET_LIFE_S,
             "jti": self._ids.new("jti"),
         }
-        return jwt.encode({"alg": "HS256"}, claims, self._key, algorithms=["HS256"])
+        return jwt.encode({"alg": "HS256"}, claims, self._keys[0], algorithms=["HS256"])
 
     def redeem(self, ticket: str, module: str) -> str:
         """The tenant of a ticket; raises SuiteError `auth.ticket-invalid`."""
         now = int(self._clock.now().timestamp())
         try:
-            claims = jwt.decode(ticket, self._key, algorithms=["HS256"]).claims
+            claims = decode_by_any(ticket, self._keys).claims
             jwt.JWTClaimsRegistry(now=now, aud={"essential": True, "value": module}, exp={"essential": True}).validate(
                 claims
             )

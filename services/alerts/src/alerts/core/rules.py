@@ -154,6 +154,15 @@ def _hl7_not_delivered(event: Event, _: float) -> Signal | None:
     return Signal(Verdict.CLEARS, _integration(event), _connection(event)) if state == "delivered" else None
 
 
+def _expiring(event: Event, threshold: float) -> Signal | None:
+    """A secret, certificate or password whose end is at most the threshold (days) away."""
+    subject = f"expiry:{event.data.get('credential')}:{event.data.get('stage')}"
+    days = event.data.get("notice_days")
+    if event.type == "ps.credential.expiring" and days is not None and days <= threshold:
+        return Signal(Verdict.FIRES, _integration(event), subject, "credential.expiring", float(days))
+    return Signal(Verdict.CLEARS, _integration(event), subject) if event.type == "ps.credential.renewed" else None
+
+
 def _integration(event: Event) -> str:
     return str(event.data.get("integration_id") or "")
 
@@ -178,6 +187,12 @@ RULES: Final[dict[str, Rule]] = {
             "failed-authentication", "Authentication with the PMS fails", "critical",
             ("ps.credential.v1", "ps.sync.run.v1"), _failed_authentication,
             next_step="Run Test Connection on the credential; it names the stage and the likely cause.",
+        ),
+        Rule(
+            "credential-expiring", "A credential expires soon", "warning", ("ps.credential.v1",), _expiring,
+            # The longest gap between two notices is 16 days; what is never renewed nor removed ends by itself.
+            unit="d", threshold=30.0, quiet_s=31 * 86_400.0,
+            next_step="See at GET /auth/v1/expiries what ends when, and have it renewed before.",
         ),
         Rule(
             "failed-runs", "Synchronisation runs fail", "critical", ("ps.sync.run.v1",), _failed_runs,

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import orjson
 from sqlalchemy import RowMapping, Table, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from auth_gateway.adapters.expiry_tables import forget_expiries
 from auth_gateway.adapters.tables import CredentialRow, IntegrationRow
 from auth_gateway.core.methods import METHODS, Grant, TokenKind
 from auth_gateway.core.refresh import TokenState
@@ -21,7 +23,7 @@ from common.models.integration import IntegrationState
 from common.runtime import audit, outbox
 from common.runtime.authentication import Caller
 from common.runtime.database import Database
-from common.runtime.keyring import KeyRing
+from common.runtime.keyring import KeyRing, TenantKeys
 from common.runtime.leases import Lease, Leases
 from common.runtime.telemetry import current_traceparent
 
@@ -33,7 +35,7 @@ _NO_TOKEN: Final[dict[str, Any]] = {
     "retry_at": None,
     "error_code": None, "tested_at": None, "sealed_refresh": None, "reconnect": False, "unanswered": 0,
 }  # fmt: skip
-_NO_SECRETS: Final = {"sealed_secret": None, "sealed_second": None}
+_NO_SECRETS: Final[dict[str, Any]] = {"sealed_secret": None, "sealed_second": None, "sealed_versions": {}}
 _WITH_TOKENS: Final = tuple(sorted(name for name, row in METHODS.items() if row.kind is not TokenKind.NONE))
 _DUE_MAX: Final = 200
 
@@ -63,12 +65,14 @@ class SqlCredentialStore:
         # Due a full period from now: the person who put it tests it, or its first use does.
         values |= {**_NO_TOKEN, "test_due_at": now + timedelta(seconds=credential.test_every_s)}
         values |= {"grant": credential.grant.value, "options": dict(credential.options)}
-        for column, value in _sealed_columns(secrets).items():
-            values[f"sealed_{column}"] = keys.seal(value.encode(), record=credential.record, field=column)
+        given = _given(secrets)
+        if "secret" in given:
+            values["secret_changed_at"] = now
         async with self._database.write() as session:
             present = (await session.execute(select(_TABLE).where(*_is(credential)))).mappings().first()
             if present is not None and present["method"] != credential.method:
-                values = {**_NO_SECRETS, **values}
+                values |= {"sealed_secret": None, "sealed_second": None}
+            values |= await _seal(session, keys, credential, given)
             if present is not None and _granted_to(present) == _granted_to(values):
                 del values["sealed_refresh"]
             if present is None:
@@ -97,13 +101,14 @@ class SqlCredentialStore:
     async def remove(self, caller: Caller, credential: Credential) -> None:
         async with self._database.write() as session:
             await session.execute(delete(_TABLE).where(*_is(credential)))
+            await forget_expiries(session, credential.integration_id, credential.name)
             await self._audit(session, caller, credential, "credential.removed")
 
     async def secrets(self, credential: Credential) -> Secrets:
-        return Secrets(*[await self._opened(credential, column) for column in ("secret", "second")])
+        return Secrets(*[await self._text(credential, field) for field in ("secret", "second")])
 
     async def refresh_token(self, credential: Credential) -> str | None:
-        return await self._opened(credential, "refresh")
+        return await self._text(credential, "refresh")
 
     async def begin_refresh(self, credential: Credential, lease: Lease | None) -> None:
         unchanged = (*_is(credential), _TABLE.c.version == credential.version)
@@ -116,19 +121,15 @@ class SqlCredentialStore:
         async with self._database.write() as session:
             await self._audit(session, caller, credential, "credential.lent", reason=purpose)
 
-    async def _opened(self, credential: Credential, column: str) -> str | None:
-        sealed = await self._sealed(credential, f"sealed_{column}")
-        if sealed is None:
-            return None
-        keys = await self._keyring.tenant(credential.tenant)
-        return keys.open(sealed, record=credential.record, field=column).decode()
+    async def _text(self, credential: Credential, field: str) -> str | None:
+        opened = await self._opened(credential, field)
+        return None if opened is None else opened.decode()
 
     async def token(self, credential: Credential) -> AccessToken | None:
-        sealed = await self._sealed(credential, "sealed_token")
-        if sealed is None:
+        opened = await self._opened(credential, "token")
+        if opened is None:
             return None
-        keys = await self._keyring.tenant(credential.tenant)
-        document = orjson.loads(keys.open(sealed, record=credential.record, field="token"))
+        document = orjson.loads(opened)
         return AccessToken(
             document["access_token"], document["token_type"], document["scope"], parse_instant(document["expires_at"])
         )
@@ -153,23 +154,24 @@ class SqlCredentialStore:
             "retry_at": state.retry_at,
             "error_code": state.error_code,
         }
+        keys = await self._keyring.tenant(credential.tenant)
+        plain: dict[str, bytes] = {}
         if token is not None:
-            keys = await self._keyring.tenant(credential.tenant)
             document = {
                 "access_token": token.access_token,
                 "token_type": token.token_type,
                 "scope": token.scope,
                 "expires_at": instant_text(token.expires_at),
             }
-            values["sealed_token"] = keys.seal(orjson.dumps(document), record=credential.record, field="token")
+            plain["token"] = orjson.dumps(document)
         if refresh_token is not None:
-            keys = await self._keyring.tenant(credential.tenant)
-            values["sealed_refresh"] = keys.seal(refresh_token.encode(), record=credential.record, field="refresh")
+            plain["refresh"] = refresh_token.encode()
         # A credential that was put anew meanwhile does not get the token of the old one.
         unchanged = (*_is(credential), _TABLE.c.version == credential.version)
         async with self._database.write() as session:
             if lease is not None:
                 await self._leases.check(session, lease)
+            values |= await _seal(session, keys, credential, plain)
             await session.execute(update(_TABLE).where(*unchanged).values(**values))
             await outbox.add(session, [self._event(credential, event_type, event)])
 
@@ -195,12 +197,21 @@ class SqlCredentialStore:
         async with self._database.write() as session:
             await session.execute(update(_TABLE).where(*_is(credential)).values(**values))
 
-    async def _sealed(self, credential: Credential, column: str) -> bytes | None:
+    async def _opened(self, credential: Credential, field: str) -> bytes | None:
+        """A sealed value; one that an older data key sealed is sealed anew by the way."""
+        column = _TABLE.c[f"sealed_{field}"]
         async with self._database.read() as session:
-            sealed: bytes | None = (
-                await session.execute(select(_TABLE.c[column]).where(*_is(credential)))
-            ).scalar_one_or_none()
-        return sealed
+            row = (await session.execute(select(column, _TABLE.c.sealed_versions).where(*_is(credential)))).first()
+        if row is None or row[0] is None:
+            return None
+        sealed: bytes = row[0]
+        keys = await self._keyring.tenant(credential.tenant)
+        plain = keys.open(sealed, record=credential.record, field=field, version=row[1].get(field, 1))
+        if keys.stale(sealed):
+            async with self._database.write() as session:
+                values = await _seal(session, keys, credential, {field: plain})
+                await session.execute(update(_TABLE).where(*_is(credential), column == sealed).values(**values))
+        return plain
 
     async def _audit(
         self, session: Any, caller: Caller, credential: Credential, action: str, *, reason: str | None = None
@@ -241,9 +252,26 @@ def _granted_to(row: Mapping[str, Any] | RowMapping) -> tuple[Any, ...]:
     return (*(row[name] for name in ("grant", "client_id", "token_url")), list(row["scopes"]))
 
 
-def _sealed_columns(secrets: Secrets) -> dict[str, str]:
+def _given(secrets: Secrets) -> dict[str, bytes]:
     given = {"secret": secrets.secret, "second": secrets.second}
-    return {column: value for column, value in given.items() if value is not None}
+    return {field: value.encode() for field, value in given.items() if value is not None}
+
+
+async def _seal(
+    session: AsyncSession, keys: TenantKeys, credential: Credential, plain: Mapping[str, bytes]
+) -> dict[str, Any]:
+    """The columns of values sealed anew. The version of each rises by one every time and is authenticated: an older
+    ciphertext put back does not open under the version that the row states."""
+    if not plain:
+        return {}
+    # Locked: a secret and a token that are kept at once would else lose each other's version.
+    present = select(_TABLE.c.sealed_versions).where(*_is(credential)).with_for_update()
+    stated = dict((await session.execute(present)).scalar_one_or_none() or {})
+    sealed: dict[str, Any] = {}
+    for field, value in plain.items():
+        stated[field] = stated.get(field, 1) + 1
+        sealed[f"sealed_{field}"] = keys.seal(value, record=credential.record, field=field, version=stated[field])
+    return {**sealed, "sealed_versions": stated}
 
 
 def _is(credential: Credential) -> tuple[Any, ...]:

@@ -36,6 +36,7 @@ class TenantKeyRow(Base, table=True):
     tenant: str = Field(primary_key=True)
     version: int = Field(primary_key=True)
     wrapped: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    seals_from: datetime | None = Field(sa_column=Column(UtcInstant, nullable=True))
 
 
 class SigningKeyRow(Base, table=True):
@@ -89,7 +90,9 @@ class CredentialRow(Base, table=True):
     sealed_secret: bytes | None = Field(sa_column=Column(LargeBinary, nullable=True))
     secret_expires_at: datetime | None = Field(sa_column=Column(UtcInstant, nullable=True))
     changed_at: datetime = Field(sa_column=Column(UtcInstant, nullable=False))
+    secret_changed_at: datetime | None = Field(sa_column=Column(UtcInstant, nullable=True))
     version: int
+    sealed_versions: Any = Field(sa_column=Column(JsonText, nullable=False))
     sealed_token: bytes | None = Field(sa_column=Column(LargeBinary, nullable=True))
     token_sha256: str | None
     obtained_at: datetime | None = Field(sa_column=Column(UtcInstant, nullable=True))

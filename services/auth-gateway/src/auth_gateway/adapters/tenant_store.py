@@ -20,11 +20,11 @@ from common.runtime.authentication import Caller
 from common.runtime.database import Database
 from common.runtime.keyring import (
     PLATFORM,
-    KeyEncryptionKey,
+    KeyWrapper,
     TenantKeys,
     WrappedKey,
     WrappedKeyRing,
-    new_wrapped_key,
+    new_data_key,
     tenant_keys,
 )
 from pms.smart import assertion_header
@@ -41,13 +41,15 @@ CLIENT_ALGORITHMS: Final = ("RS384", "ES384")
 class SqlTenantStore:
     """`Tenants`, and the `KeySource` of this service's own key ring."""
 
-    def __init__(self, database: Database, kek: KeyEncryptionKey, clock: Clock) -> None:
+    def __init__(self, database: Database, wrapper: KeyWrapper, clock: Clock) -> None:
         self._database = database
-        self._kek = kek
+        self._wrapper = wrapper
         self._clock = clock
-        self.keyring = WrappedKeyRing(kek, self)
+        self.keyring = WrappedKeyRing(wrapper, self, clock)
 
     async def add(self, caller: Caller, tenant: Tenant) -> Tenant:
+        # Wrapped before the transaction: a KMS may take its time.
+        raw, wrapped = await self._data_key(tenant.id, 1)
         async with self._database.write() as session:
             present = (await session.execute(select(_TENANT).where(_TENANT.c.id == tenant.id))).mappings().first()
             if present is not None:
@@ -55,7 +57,8 @@ class SqlTenantStore:
             await session.execute(
                 insert(_TENANT).values(id=tenant.id, name=tenant.name, state=tenant.state, created_at=tenant.created_at)
             )
-            keys = await self._new_data_key(session, tenant.id)
+            await self._add_data_key(session, tenant.id, wrapped)
+            keys = tenant_keys(tenant.id, {1: raw})
             for algorithm in CLIENT_ALGORITHMS:
                 await self._new_signing_key(session, tenant.id, keys, algorithm)
             await audit.record(
@@ -73,7 +76,7 @@ class SqlTenantStore:
             rows = (
                 await session.execute(select(_KEY).where(_KEY.c.tenant == tenant).order_by(_KEY.c.version))
             ).mappings()
-            return [WrappedKey(row["version"], row["wrapped"]) for row in rows]
+            return [WrappedKey(row["version"], row["wrapped"], row["seals_from"]) for row in rows]
 
     async def jwks(self, tenant: str) -> dict[str, Any]:
         statement = (
@@ -95,10 +98,14 @@ class SqlTenantStore:
 
     async def ensure_platform(self) -> None:
         """The suite's own data key and issuer key, made at the first start."""
+        if await self.wrapped(PLATFORM):
+            return
+        raw, wrapped = await self._data_key(PLATFORM, 1)
         async with self._database.write() as session:
             held = (await session.execute(select(_KEY).where(_KEY.c.tenant == PLATFORM))).first()
             if held is None:
-                keys = await self._new_data_key(session, PLATFORM)
+                await self._add_data_key(session, PLATFORM, wrapped)
+                keys = tenant_keys(PLATFORM, {1: raw})
                 await self._new_signing_key(session, PLATFORM, keys, ISSUER_ALGORITHM)
 
     async def rotate_issuer(self, caller: Caller) -> None:
@@ -134,10 +141,13 @@ class SqlTenantStore:
         async with self._database.read() as session:
             return (await session.execute(select(_TENANT.c.id).where(_TENANT.c.id == tenant))).first() is not None
 
-    async def _new_data_key(self, session: AsyncSession, tenant: str) -> TenantKeys:
-        wrapped = new_wrapped_key(self._kek, tenant, 1)
-        await session.execute(insert(_KEY).values(tenant=tenant, version=wrapped.version, wrapped=wrapped.wrapped))
-        return tenant_keys(tenant, {wrapped.version: self._kek.unwrap(tenant, wrapped)})
+    async def _data_key(self, tenant: str, version: int) -> tuple[bytes, WrappedKey]:
+        raw = new_data_key()
+        return raw, await self._wrapper.wrap(tenant, version, raw)
+
+    async def _add_data_key(self, session: AsyncSession, tenant: str, key: WrappedKey) -> None:
+        values = {"version": key.version, "wrapped": key.wrapped, "seals_from": key.seals_from}
+        await session.execute(insert(_KEY).values(tenant=tenant, **values))
 
     async def _new_signing_key(self, session: AsyncSession, tenant: str, keys: TenantKeys, algorithm: str) -> None:
         key = _generate(algorithm)

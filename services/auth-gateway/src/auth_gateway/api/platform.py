@@ -100,7 +100,16 @@ def _tenants(api: APIRouter, tenants: Tenants, clock: Clock, ids: Ids) -> None:
         rows = await tenants.wrapped(tenant_id)
         if not rows:
             raise SuiteError("tenant.not-found")
-        return {"keys": [{"version": row.version, "wrapped": row.wrapped.hex()} for row in rows]}
+        return {
+            "keys": [
+                {
+                    "version": row.version,
+                    "wrapped": row.wrapped.hex(),
+                    "seals_from": instant_text(row.seals_from) if row.seals_from else None,
+                }
+                for row in rows
+            ]
+        }
 
 
 def _exchange(body: bytes) -> Exchange:
