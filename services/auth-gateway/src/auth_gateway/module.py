@@ -33,6 +33,7 @@ from auth_gateway.api import launches as launches_api
 from auth_gateway.api import permissions as permissions_api
 from auth_gateway.api import platform as platform_api
 from auth_gateway.api import vendor_tools
+from auth_gateway.api import vendors as vendors_api
 from auth_gateway.api import versions as versions_api
 from auth_gateway.consumers import SUBSCRIPTIONS
 from auth_gateway.settings import AuthGatewaySettings
@@ -85,7 +86,7 @@ def build(runtime: Runtime) -> Module:
     router = APIRouter()
     router.include_router(platform_api.router(tenants, tenants, issue, clock, ids))
     router.include_router(integrations_api.router(integrations, clock, ids))
-    _change_routes(router, runtime, database, integrations, credentials, tenants)
+    _change_routes(router, runtime, settings, database, integrations, credentials, tenants)
     _credential_routes(router, runtime, settings, broker, integrations, tenants, database)
     launches = SqlLaunchStore(database, clock)
     router.include_router(launches_api.router(launches, partial(record_launch, launches, clock, ids)))
@@ -123,6 +124,7 @@ def build(runtime: Runtime) -> Module:
 def _change_routes(
     router: APIRouter,
     runtime: Runtime,
+    settings: AuthGatewaySettings,
     database: Database,
     integrations: SqlIntegrationStore,
     credentials: SqlCredentialStore,
@@ -136,6 +138,7 @@ def _change_routes(
 
     router.include_router(versions_api.router(integrations, versions, credentials, confirm, clock, ids))
     router.include_router(changes_api.router(SqlChangeStore(database, clock), integrations, clock, ids))
+    router.include_router(vendors_api.router(integrations, credentials, settings.egress_addresses))
 
 
 def _credential_routes(
