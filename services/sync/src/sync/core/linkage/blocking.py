@@ -8,7 +8,7 @@ and what is still too large is left out and reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,78 +20,53 @@ FORMS_MAX: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A row: `keys` makes what stands behind `prefix`."""
+    """A row: what two records under a key with `prefix` have in common."""
 
     prefix: str
     about: str
-    keys: Callable[[Person], Iterable[str]]
-
-
-def _birth_key(birth: str) -> str:
-    """A date with day and month in order of size, so that an exchanged one meets its like; the year in full."""
-    month, day = birth[4:6], birth[6:]
-    return birth[:4] + (month + day if month < day else day + month)
-
-
-def _identifiers(person: Person) -> Iterable[str]:
-    return [f"{system}|{value}" for system, value in person.identifiers]
-
-
-def _birth(person: Person) -> Iterable[str]:
-    return (_birth_key(person.birth),) if len(person.birth) == 8 else ()
-
-
-def _names(person: Person) -> Iterable[str]:
-    family, given = person.family, person.given
-    if not family or not given:
-        return ()
-    # In order of the alphabet, so that an exchanged name meets its like.
-    return (f"{family}|{given}" if family < given else f"{given}|{family}",)
-
-
-def _forms(person: Person) -> Iterable[str]:
-    """Each form of the family name with the year of birth."""
-    if len(person.birth) < 4 or not person.family:
-        return ()
-    year = person.birth[:4]
-    if not person.family_forms:
-        return (f"{person.family}|{year}",)
-    return [f"{form}|{year}" for form in (person.family, *sorted(person.family_forms)[:FORMS_MAX])]
-
-
-def _given_day(person: Person) -> Iterable[str]:
-    """The given name with day and month, for another family name or another year."""
-    birth = person.birth
-    return (f"{person.given}|{birth[4:]}|{birth[2]}",) if len(birth) == 8 and person.given else ()
-
-
-def _phones(person: Person) -> Iterable[str]:
-    return person.phones
-
-
-def _emails(person: Person) -> Iterable[str]:
-    return person.emails
-
-
-def _homes(person: Person) -> Iterable[str]:
-    return [f"{one.number}|{one.street}|{one.postal or one.city}" for one in person.places if one.street and one.number]
 
 
 PASSES: Final = (
-    Pass("i", "identifier", _identifiers),
-    Pass("b", "birth date, day and month in either order", _birth),
-    Pass("n", "family and given name in either order", _names),
-    Pass("f", "a form of the family name and the year of birth", _forms),
-    Pass("g", "given name, day, month and decade of birth", _given_day),
-    Pass("p", "telephone number", _phones),
-    Pass("e", "e-mail address", _emails),
-    Pass("h", "house number, street and postal code or city", _homes),
+    Pass("i", "identifier: system and value"),
+    Pass("b", "birth date, day and month in either order, and the initial of either name"),
+    Pass("n", "family and given name, in either order"),
+    Pass("f", "a form of the family name, year of birth, initial of the given name"),
+    Pass("g", "given name, day, month and decade of birth"),
+    Pass("p", "telephone number"),
+    Pass("e", "e-mail address"),
+    Pass("h", "house number, street and postal code or city"),
 )
 
 
 def blocking_keys(person: Person) -> list[str]:
     """The keys of a record, each with the prefix of its pass; plain values, to be hashed before they are stored."""
-    return [f"{one.prefix}|{key}" for one in PASSES for key in one.keys(person)]
+    family, given, birth = person.family, person.given, person.birth
+    keys = []
+    if len(birth) == 8:
+        month, day = birth[4:6], birth[6:]
+        # Day and month in order of size, so that an exchanged date meets its like.
+        date = f"b|{birth[:4]}{month}{day}|" if month < day else f"b|{birth[:4]}{day}{month}|"
+        if given:
+            keys.append(date + given[0])
+            keys.append(f"g|{given}|{birth[4:]}|{birth[2]}")
+        if family and (not given or family[0] != given[0]):
+            keys.append(date + family[0])
+        elif not family and not given:
+            keys.append(date)
+    if family:
+        if given:
+            keys.append(f"n|{family}|{given}" if family < given else f"n|{given}|{family}")
+        if birth:
+            keys.append(f"f|{family}|{birth[:4]}|{given[:1]}")
+            if person.family_forms:
+                keys += [f"f|{form}|{birth[:4]}|{given[:1]}" for form in sorted(person.family_forms)[:FORMS_MAX]]
+    keys += [f"i|{system}|{value}" for system, value in person.identifiers]
+    keys += ["p|" + phone for phone in person.phones]
+    keys += ["e|" + email for email in person.emails]
+    keys += [
+        f"h|{one.number}|{one.street}|{one.postal or one.city}" for one in person.places if one.street and one.number
+    ]
+    return keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,39 +81,47 @@ class Oversize:
 
 @dataclass(slots=True)
 class Index:
-    """Key → numbers of records. `add` as they come; a block over `block_records_max` is split when it is looked up."""
+    """Keys and the numbers of the records that have them, in two plain tables: the first record of a key, and of the
+    keys that have more all of their records. Most keys have one record, and a list for each would be most of the memory.
+    """
 
     block_records_max: int = BLOCK_RECORDS_MAX
-    blocks: dict[str, list[int]] = field(default_factory=dict, repr=False)
     people: list[Person] = field(default_factory=list, repr=False)
+    first: dict[str, int] = field(default_factory=dict, repr=False)
+    blocks: dict[str, list[int]] = field(default_factory=dict, repr=False)
 
     def add(self, person: Person) -> None:
         """Put a record into all of its blocks."""
         number = len(self.people)
         self.people.append(person)
-        blocks = self.blocks
+        first = self.first
         for key in blocking_keys(person):
-            if key in blocks:
-                blocks[key].append(number)
-            else:
-                blocks[key] = [number]
+            before = first.setdefault(key, number)
+            if before != number:
+                block = self.blocks.get(key)
+                if block is None:
+                    self.blocks[key] = [before, number]
+                elif block[-1] != number:
+                    block.append(number)
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """(key, record id), as a table would hold them."""
-        return ((key, self.people[number].record_id) for key, block in self.blocks.items() for number in block)
+        for key, number in self.first.items():
+            for one in self.blocks.get(key, (number,)):
+                yield key, self.people[one].record_id
 
     def settle(self) -> list[Oversize]:
         """Split the blocks that are too large; call once all records are in. What was found, largest first."""
         found = []
         for key in [key for key, block in self.blocks.items() if len(block) > self.block_records_max]:
-            block = self.blocks.pop(key)
+            # An empty block under the key says that it was split: who looks it up asks for the part of its own.
+            block, self.blocks[key] = self.blocks[key], []
             parts: dict[str, list[int]] = {}
             for number in block:
                 parts.setdefault(second_key(key, self.people[number]), []).append(number)
             kept = {part: numbers for part, numbers in parts.items() if len(numbers) <= self.block_records_max}
-            self.blocks.update(kept)
-            # Marks the key as split: who looks it up asks for the part of its own.
-            self.blocks[key] = []
+            for part, numbers in kept.items():
+                self.first[part], self.blocks[part] = numbers[0], numbers
             left_out = len(block) - sum(map(len, kept.values()))
             found.append(Oversize(key.partition("|")[0], len(block), left_out))
         return sorted(found, key=lambda one: (-one.records, one.prefix))
@@ -146,13 +129,16 @@ class Index:
     def near(self, person: Person) -> set[int]:
         """Numbers of the records that share a key with a person."""
         found: set[int] = set()
-        blocks = self.blocks
+        first, blocks = self.first, self.blocks
         for key in blocking_keys(person):
+            number = first.get(key)
+            if number is None:
+                continue
             block = blocks.get(key)
-            if block:
-                found.update(block)
-            elif block is not None:
-                found.update(blocks.get(second_key(key, person), ()))
+            if block is None:
+                found.add(number)
+            else:
+                found.update(block or blocks.get(second_key(key, person), ()))
         return found
 
 

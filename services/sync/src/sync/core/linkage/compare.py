@@ -6,7 +6,7 @@ strings look like is computed once (rapidfuzz) and remembered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -39,6 +39,7 @@ _ID_PROVES: Final = 5
 _ID_CONTRADICTS: Final = 6
 # What says most about a pair that has several identifiers: proof of another person, then proof, then the rest.
 _ID_ORDER: Final = (MISSING, _ID_DIFFERS, _ID_SLIP, SAME, _ID_PROVES, _ID_OTHER)
+_ID_AGREES: Final = frozenset({SAME, _ID_SLIP, _ID_PROVES, _ID_CONTRADICTS})
 _BIRTH_PARTIAL: Final = 2
 _BIRTH_SWAPPED: Final = 3
 _BIRTH_SLIP: Final = 4
@@ -48,12 +49,37 @@ _BIRTH_DIFFERS: Final = 6
 
 def vector(one: Person, other: Person, rules: Mapping[str, IdentifierRule] = RULES_BY_SYSTEM) -> Vector:
     """The level of each field, in the order of `FIELDS`; `rules` by identifier system."""
-    family, given = SAME, SAME
-    if one.family != other.family or one.given != other.given or not one.family or not one.given:
+    if one.given == other.given and one.family == other.family and one.given and one.family:
+        family, given = SAME, SAME
+    else:
         family, given = _names(one, other)
-    birth = SAME
-    if one.birth != other.birth or not one.birth:
-        birth = _birth(one.birth, other.birth) if one.birth and other.birth else MISSING
+    birth = _birth_level(one.birth, other.birth)
+    identifier = _identifier(one, other, rules) if one.identifiers and other.identifiers else MISSING
+    return _rest(one, other, identifier, family, given, birth)
+
+
+def vector_unless_hopeless(
+    one: Person, other: Person, rules: Mapping[str, IdentifierRule] = RULES_BY_SYSTEM
+) -> Vector | None:
+    """The same, but None as soon as two of given name, family name and birth date differ altogether and no identifier
+    agrees: the rules `hopeless-…` of `decision` then say that it is no match, whatever the other fields say."""
+    if one.given == other.given and one.family == other.family and one.given and one.family:
+        family, given, birth = SAME, SAME, _birth_level(one.birth, other.birth)
+        identifier = _identifier(one, other, rules) if one.identifiers and other.identifiers else MISSING
+        return _rest(one, other, identifier, family, given, birth)
+    birth = _birth_level(one.birth, other.birth)
+    family, given = _names(one, other)
+    identifier = MISSING
+    if one.identifiers and other.identifiers:
+        identifier = _identifier(one, other, rules)
+    if (given == _NAME_DIFFERS) + (family == _NAME_DIFFERS) + (
+        birth == _BIRTH_DIFFERS
+    ) >= 2 and identifier not in _ID_AGREES:
+        return None
+    return _rest(one, other, identifier, family, given, birth)
+
+
+def _rest(one: Person, other: Person, identifier: int, family: int, given: int, birth: int) -> Vector:
     sex = MISSING
     if one.sex and other.sex:
         sex = SAME if one.sex == other.sex else 2
@@ -70,8 +96,18 @@ def vector(one: Person, other: Person, rules: Mapping[str, IdentifierRule] = RUL
     life = MISSING
     if one.deceased is not None and other.deceased is not None:
         life = SAME if one.deceased == other.deceased else 2
-    identifier = _identifier(one, other, rules) if one.identifiers and other.identifiers else MISSING
     return identifier, family, given, birth, sex, phone, email, street, place, generation, life
+
+
+def _birth_level(one: str, other: str) -> int:
+    if not one or not other:
+        return MISSING
+    if one == other:
+        return SAME
+    # Most pairs of strangers have neither the year nor month and day in common.
+    if len(one) == len(other) == 8 and one[:4] != other[:4] and one[4:] != other[4:]:
+        return _BIRTH_DIFFERS
+    return _birth(one, other)
 
 
 @lru_cache(CACHE_ENTRIES_MAX)
@@ -153,14 +189,25 @@ def _birth(one: str, other: str) -> int:
 
 
 def _phone(one: tuple[str, ...], other: tuple[str, ...]) -> int:
-    if not set(one).isdisjoint(other):
+    if len(one) == len(other) == 1:
+        return _numbers(one[0], other[0])
+    return min(_numbers(first, second) for first in one for second in other)
+
+
+def _numbers(one: str, other: str) -> int:
+    if one == other:
         return SAME
-    return 2 if any(one_slip(first, second) for first in one for second in other) else 3
+    # A slip leaves one of the two halves as it is.
+    if (one[:7] != other[:7] and one[7:] != other[7:]) or not one_slip(one, other):
+        return 3
+    return 2
 
 
 def _places(one: tuple[Place, ...], other: tuple[Place, ...]) -> tuple[int, int]:
     if one == other and len(one) == 1 and one[0].street and one[0].postal:
         return SAME, SAME
+    if len(one) == len(other) == 1:
+        return _place(one[0], other[0])
     # Of several addresses those two that agree best; absence is worse than agreement, better than a difference.
     pairs = [_place(first, second) for first in one for second in other]
     return min(pairs, key=_place_rank)
@@ -174,7 +221,11 @@ def _place(one: Place, other: Place) -> tuple[int, int]:
     street = MISSING
     if one.street and other.street:
         alike = one.street == other.street
-        close = alike or _street_close(*sorted((one.street, other.street)))
+        close = alike or (
+            _street_close(one.street, other.street)
+            if one.street < other.street
+            else _street_close(other.street, one.street)
+        )
         number = one.number == other.number or not one.number or not other.number
         street = (1 if alike and one.number else 2) if close and number else 3 if close else 4
     if one.postal and other.postal and one.postal == other.postal:
@@ -201,13 +252,14 @@ _ANY_SYSTEM: Final = IdentifierRule("", unique=False)
 
 def _identifier(one: Person, other: Person, rules: Mapping[str, IdentifierRule]) -> int:
     found = MISSING
-    if one.identifiers == other.identifiers and len(one.identifiers) == 1:
-        return SAME if rules.get(one.identifiers[0][0], _ANY_SYSTEM).typed else _ID_PROVES
+    if len(one.identifiers) == len(other.identifiers) == 1:
+        (system, ours), (their_system, theirs) = one.identifiers[0], other.identifiers[0]
+        return _of_system(rules.get(system, _ANY_SYSTEM), (ours,), (theirs,)) if system == their_system else MISSING
     for system in {name for name, _ in one.identifiers} & {name for name, _ in other.identifiers}:
         level = _of_system(
             rules.get(system, _ANY_SYSTEM),
-            {value for name, value in one.identifiers if name == system},
-            {value for name, value in other.identifiers if name == system},
+            [value for name, value in one.identifiers if name == system],
+            [value for name, value in other.identifiers if name == system],
         )
         if {found, level} == {_ID_PROVES, _ID_OTHER}:
             return _ID_CONTRADICTS
@@ -216,11 +268,11 @@ def _identifier(one: Person, other: Person, rules: Mapping[str, IdentifierRule])
     return found
 
 
-def _of_system(rule: IdentifierRule, ours: set[str], theirs: set[str]) -> int:
-    if not ours.isdisjoint(theirs):
+def _of_system(rule: IdentifierRule, ours: Sequence[str], theirs: Sequence[str]) -> int:
+    if any(value in theirs for value in ours):
         return SAME if rule.typed else _ID_PROVES
     if rule.typed:
-        edits = min(OSA.distance(one, other, score_cutoff=2) for one in ours for other in theirs)
-        if edits <= 2:
-            return _ID_SLIP if edits == 1 else _ID_DIFFERS
+        # Somebody else's number in its place (the guarantor's, the next line's) is as common as a slip: no veto.
+        slip = any(OSA.distance(one, other, score_cutoff=1) <= 1 for one in ours for other in theirs)
+        return _ID_SLIP if slip else _ID_DIFFERS
     return _ID_OTHER if rule.unique else MISSING

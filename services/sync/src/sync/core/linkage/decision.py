@@ -1,9 +1,9 @@
 """The verdict on a pair: one person, two persons, or a question for a person; with its reasons and no patient values.
 
-In this order: a veto, an identifier that proves, the guards, the sum of the weights against two thresholds. A veto
-names what two records of one person cannot show. A guard keeps a pair from being joined by the machine although the sum
-would say so, because the evidence that is left is shared by a household: twins have the family name, the birthday, the
-telephone and the address in common, father and son all but the birthday.
+In this order: a veto, an identifier that proves, hopeless pairs, the sum of the weights against two thresholds, guards.
+A veto names what two records of one person cannot show. A guard keeps a pair from being joined by the machine although
+the sum would say so, because the evidence that is left is shared by a household: twins have the family name, the
+birthday, the telephone and the address in common, father and son all but the birthday.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sync.core.linkage.model import Model
 from sync.core.linkage.person import Person
 
 VERDICTS_MAX: Final = 100_000
+POPULATION: Final = 50_000
 
 
 class Outcome(StrEnum):
@@ -85,10 +86,16 @@ PROOF_DOUBTS: Final = (
     Rule("guard-identifier-other-birth", Outcome.REVIEW, (("family", "differs"), ("birth", "differs"))),
     Rule("guard-identifier-generation", Outcome.REVIEW, (("generation", "differs"),)),
 )
-_IDENTIFIED: Final = (("identifier", "same slip"),)
+_AGREES: Final = (("identifier", "same slip proves contradicts"),)
+# People of one household, or namesakes: whatever else they share, they are two.
+HOPELESS: Final = (
+    Rule("hopeless-given-and-birth", Outcome.NO_MATCH, (("given", "differs"), ("birth", "differs")), _AGREES),
+    Rule("hopeless-names", Outcome.NO_MATCH, (("given", "differs"), ("family", "differs")), _AGREES),
+    Rule("hopeless-family-and-birth", Outcome.NO_MATCH, (("family", "differs"), ("birth", "differs")), _AGREES),
+)
+_IDENTIFIED: Final = (("identifier", "same"),)
 GUARDS: Final = (
     Rule("guard-given-differs", Outcome.REVIEW, (("given", "differs"),), (("identifier", "same"),)),
-    Rule("guard-given-and-place", Outcome.REVIEW, (("given", "differs"), ("birth", "differs near"))),
     Rule("guard-given-unknown", Outcome.REVIEW, (("given", "missing"),), _IDENTIFIED),
     Rule("guard-family-unknown", Outcome.REVIEW, (("family", "missing"), ("birth", "missing")), _IDENTIFIED),
     Rule("guard-birth-differs", Outcome.REVIEW, (("birth", "differs near"),), (("identifier", "same"),)),
@@ -108,8 +115,10 @@ _RANK: Final = {Outcome.NO_MATCH: 0, Outcome.REVIEW: 1, Outcome.MATCH: 2}
 class Judge:
     """Verdicts by a model; remembers one per comparison vector, because most pairs look like many others."""
 
-    def __init__(self, model: Model = DEFAULT_MODEL) -> None:
+    def __init__(self, model: Model = DEFAULT_MODEL, population: int = POPULATION) -> None:
+        """`population`: records in the larger of the two files; the more there are, the more agree by chance."""
         self.model = model
+        self.match_bits, self.review_bits = model.thresholds(population)
         self._weights = model.weights()
         self._findings = tuple(
             tuple(
@@ -137,8 +146,8 @@ class Judge:
         bits = round(sum(self._weights[at][level] for at, level in enumerate(pair)), 3)
         findings = tuple(self._findings[at][level] for at, level in enumerate(pair) if level)
         scored = Outcome.NO_MATCH
-        if bits >= self.model.review_bits:
-            scored = Outcome.MATCH if bits >= self.model.match_bits else Outcome.REVIEW
+        if bits >= self.review_bits:
+            scored = Outcome.MATCH if bits >= self.match_bits else Outcome.REVIEW
         veto = _first(VETOES, pair)
         if veto is not None:
             proven = _applies(PROOF, pair) or pair[0] == LEVEL_OF["identifier", "contradicts"]
@@ -148,6 +157,9 @@ class Judge:
             doubt = _first(PROOF_DOUBTS, pair)
             rule, outcome = (doubt.name, doubt.outcome) if doubt else (PROOF.name, PROOF.outcome)
             return Verdict(outcome, bits, rule, findings)
+        hopeless = _first(HOPELESS, pair)
+        if hopeless is not None:
+            return Verdict(hopeless.outcome, bits, hopeless.name, findings)
         guard = _first(GUARDS, pair) if scored is Outcome.MATCH else None
         if guard is not None:
             return Verdict(guard.outcome, bits, guard.name, findings)

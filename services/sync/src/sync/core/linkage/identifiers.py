@@ -14,8 +14,9 @@ from sync.core.linkage.letters import fold
 class IdentifierRule:
     """A row: what a system's values say of persons.
 
-    `unique`: a person has one value, so that two different ones are two persons. `typed`: copied by hand, so that a
-    value that is one slip away may be the same, and an equal one is strong evidence but no proof.
+    `unique`: a person has one value, so that two different ones are two persons. `typed`: copied by hand, sometimes
+    with a slip, sometimes from the wrong person (a guarantor's), so that an equal value is strong evidence and a
+    different one evidence against, but neither is proof.
     """
 
     system: str

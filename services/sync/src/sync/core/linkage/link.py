@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from sync.core.linkage.blocking import Index, Oversize
-from sync.core.linkage.compare import vector
+from sync.core.linkage.compare import vector_unless_hopeless
 from sync.core.linkage.decision import Decision, Judge, Outcome
+from sync.core.linkage.defaults import DEFAULT_MODEL
+from sync.core.linkage.model import Model
 from sync.core.linkage.person import Person
 
 CONTEST_BITS: Final = 3.0
@@ -37,21 +39,25 @@ def scored_pairs(left: Iterable[Person], index: Index, judge: Judge) -> Iterator
     for one in left:
         near = index.near(one)
         for number in near:
-            found = verdict(vector(one, people[number]))
+            pair = vector_unless_hopeless(one, people[number])
+            if pair is None:
+                continue
+            found = verdict(pair)
             if found.outcome is not Outcome.NO_MATCH:
                 yield Decision(one.record_id, people[number].record_id, found)
         yield len(near)
 
 
-def link(left: Sequence[Person], right: Sequence[Person], judge: Judge | None = None) -> Linkage:
+def link(left: Sequence[Person], right: Sequence[Person], model: Model = DEFAULT_MODEL) -> Linkage:
     """Match two files one to one; record ids are unique within each file."""
+    judge = Judge(model, max(len(left), len(right)))
     index = Index()
     for person in right:
         index.add(person)
     oversize = index.settle()
     found: list[Decision] = []
     compared = 0
-    for item in scored_pairs(left, index, judge or Judge()):
+    for item in scored_pairs(left, index, judge):
         if isinstance(item, int):
             compared += item
         else:
@@ -86,9 +92,9 @@ def one_to_one(found: Iterable[Decision]) -> tuple[tuple[Decision, ...], tuple[D
     return kept, tuple(sorted(reviews, key=_best_first))
 
 
-def duplicates(people: Sequence[Person], judge: Judge | None = None) -> Linkage:
+def duplicates(people: Sequence[Person], model: Model = DEFAULT_MODEL) -> Linkage:
     """Pairs of one file that are one person; a record may occur in several of them (see `cluster`)."""
-    judge = judge or Judge()
+    judge = Judge(model, len(people))
     index = Index()
     for person in people:
         index.add(person)
@@ -99,8 +105,9 @@ def duplicates(people: Sequence[Person], judge: Judge | None = None) -> Linkage:
         for at in index.near(one):
             if at > number:
                 compared += 1
-                decision = judge.verdict(vector(one, people[at]))
-                if decision.outcome is not Outcome.NO_MATCH:
+                pair = vector_unless_hopeless(one, people[at])
+                decision = judge.verdict(pair) if pair is not None else None
+                if decision is not None and decision.outcome is not Outcome.NO_MATCH:
                     found.append(Decision(one.record_id, people[at].record_id, decision))
     found.sort(key=_best_first)
     return Linkage(

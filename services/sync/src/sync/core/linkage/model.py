@@ -16,6 +16,8 @@ from typing import Final
 from sync.core.linkage.fields import FIELDS, LEVEL_OF
 
 PROBABILITY_MIN: Final = 0.000_001
+# Of fewer records the odds are not to be trusted: the next import brings more.
+POPULATION_MIN: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +37,17 @@ class LevelRow:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Rows for the levels of all fields, and two thresholds in bits: from `match_bits` on a pair is one person, from
-    `review_bits` on a person decides."""
+    """Rows for the levels of all fields, and the odds (n to 1, that a pair is one person) from which on it is one, and
+    from which on a person decides."""
 
     rows: tuple[LevelRow, ...]
-    match_bits: float
-    review_bits: float
+    match_odds: float
+    review_odds: float
+
+    def thresholds(self, population: int) -> tuple[float, float]:
+        """The two thresholds in bits when one pair of `population` is one person: log2 of prior odds and of odds."""
+        prior = log2(max(population, POPULATION_MIN))
+        return prior + log2(self.match_odds), prior + log2(self.review_odds)
 
     def weights(self) -> tuple[tuple[float, ...], ...]:
         """Per field, in bits per level, in the order of `FIELDS`; a level without a row weighs nothing."""
