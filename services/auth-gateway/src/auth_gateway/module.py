@@ -17,6 +17,7 @@ from auth_gateway.adapters.key_store import SqlKeyStore
 from auth_gateway.adapters.launch_store import SqlLaunchStore
 from auth_gateway.adapters.prober import NetworkProber
 from auth_gateway.adapters.tables import Base
+from auth_gateway.adapters.tenant_state_store import SqlTenantStates
 from auth_gateway.adapters.tenant_store import SqlTenantStore
 from auth_gateway.adapters.token_endpoint import HttpTokenEndpoint
 from auth_gateway.api import credentials as credentials_api
@@ -25,8 +26,10 @@ from auth_gateway.api import integrations as integrations_api
 from auth_gateway.api import keys as keys_api
 from auth_gateway.api import launches as launches_api
 from auth_gateway.api import platform as platform_api
+from auth_gateway.api import tenant_states as tenant_states_api
 from auth_gateway.api import vendor_tools
 from auth_gateway.consumers import SUBSCRIPTIONS
+from auth_gateway.ports import AccessToken
 from auth_gateway.settings import AuthGatewaySettings
 from auth_gateway.use_cases.issue_token import issue_token
 from auth_gateway.use_cases.obtain_token import Broker, obtain_token, refresh_token
@@ -50,6 +53,7 @@ def build(runtime: Runtime) -> Module:
     leases = Leases(database, clock, ids)
     tenants = SqlTenantStore(database, runtime.wrapper, clock)
     integrations = SqlIntegrationStore(database, clock, ids, runtime.source("auth-gateway"))
+    moves = SqlTenantStates(database, integrations, clock, ids, runtime.source("auth-gateway"))
     credentials = SqlCredentialStore(database, tenants.keyring, leases, clock, ids, runtime.source("auth-gateway"))
     broker = Broker(
         credentials,
@@ -78,11 +82,17 @@ def build(runtime: Runtime) -> Module:
     router = APIRouter()
     router.include_router(platform_api.router(tenants, tenants, issue, clock, ids))
     router.include_router(integrations_api.router(integrations, clock, ids))
-    actions = credentials_api.Actions(test, partial(refresh_token, broker), partial(obtain_token, broker))
+
+    async def token(tenant: str, integration_id: str, name: str, rejected_sha256: str | None) -> AccessToken:
+        await moves.admit(tenant)
+        return await obtain_token(broker, tenant, integration_id, name, rejected_sha256)
+
+    actions = credentials_api.Actions(test, partial(refresh_token, broker), token)
     router.include_router(credentials_api.router(integrations, credentials, actions, clock))
     launches = SqlLaunchStore(database, clock)
     router.include_router(launches_api.router(launches, partial(record_launch, launches, clock, ids)))
     router.include_router(vendor_tools.router())
+    router.include_router(tenant_states_api.router(moves))
     router.include_router(keys_api.router(SqlKeyStore(database, runtime.wrapper, clock)))
     expiries = SqlExpiryStore(database, clock, ids, runtime.source("auth-gateway"))
     router.include_router(expiries_api.router(expiries, clock))
