@@ -88,6 +88,7 @@ def make_test_runtime(
     ids = ids or SystemIds()
     merged = {
         "data": tmp_path, "token_issuer": ISSUER, "allowed_networks": ("127.0.0.0/8", "::1/128"), "log_level": "DEBUG",
+        "failed_authentications_max": 100_000,
         **settings,
     }  # fmt: skip
     chosen = RuntimeSettings(**merged)

@@ -24,6 +24,8 @@ ACCESS: Final = (
     Access("POST", "/platform/keys:rotate", PLATFORM),
     Access("POST", "/platform/keys:rewrap", PLATFORM),
     Access("POST", "/tenants/{tenant_id}/keys:rotate", PLATFORM),
+    Access("POST", "/tenants/{tenant_id}:suspend", PLATFORM),
+    Access("POST", "/tenants/{tenant_id}:resume", PLATFORM),
     Access("POST", "/tenants", PLATFORM),
     Access("GET", "/tenants", PLATFORM),
     Access("POST", "/integrations", CONFIGURE),

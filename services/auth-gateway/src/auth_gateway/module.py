@@ -20,6 +20,7 @@ from auth_gateway.adapters.launch_store import SqlLaunchStore
 from auth_gateway.adapters.prober import NetworkProber
 from auth_gateway.adapters.sync_schedules import PeerSchedules
 from auth_gateway.adapters.tables import Base
+from auth_gateway.adapters.tenant_state_store import SqlTenantStates
 from auth_gateway.adapters.tenant_store import SqlTenantStore
 from auth_gateway.adapters.token_endpoint import HttpTokenEndpoint
 from auth_gateway.adapters.version_store import SqlVersionStore
@@ -32,6 +33,7 @@ from auth_gateway.api import keys as keys_api
 from auth_gateway.api import launches as launches_api
 from auth_gateway.api import permissions as permissions_api
 from auth_gateway.api import platform as platform_api
+from auth_gateway.api import tenant_states as tenant_states_api
 from auth_gateway.api import vendor_tools
 from auth_gateway.api import vendors as vendors_api
 from auth_gateway.api import versions as versions_api
@@ -64,6 +66,7 @@ def build(runtime: Runtime) -> Module:
     leases = Leases(database, clock, ids)
     tenants = SqlTenantStore(database, runtime.wrapper, clock)
     integrations = SqlIntegrationStore(database, clock, ids, runtime.source("auth-gateway"))
+    moves = SqlTenantStates(database, integrations, clock, ids, runtime.source("auth-gateway"))
     credentials = SqlCredentialStore(database, tenants.keyring, leases, clock, ids, runtime.source("auth-gateway"))
     broker = Broker(
         credentials,
@@ -73,6 +76,7 @@ def build(runtime: Runtime) -> Module:
         clock,
         ids,
         settings.refresh_at_share,
+        moves.admit,
     )
     issue = partial(
         issue_token,
@@ -91,6 +95,7 @@ def build(runtime: Runtime) -> Module:
     launches = SqlLaunchStore(database, clock)
     router.include_router(launches_api.router(launches, partial(record_launch, launches, clock, ids)))
     router.include_router(vendor_tools.router())
+    router.include_router(tenant_states_api.router(moves))
     router.include_router(keys_api.router(SqlKeyStore(database, runtime.wrapper, clock)))
     expiries = SqlExpiryStore(database, clock, ids, runtime.source("auth-gateway"))
     router.include_router(expiries_api.router(expiries, clock))

@@ -37,6 +37,8 @@ TOPICS: Final[dict[str, Topic]] = {
     topic.name: topic
     for topic in (
         Topic("ps.integration.changed.v1", 1, -1, "integration", compacted=True, broadcast=True, dead_letters=False),
+        Topic("ps.tenant.changed.v1", 1, -1, "tenant", compacted=True, broadcast=True, dead_letters=False),
+        Topic("ps.access.v1", 6, 14 * _DAY_MS, "tenant"),
         Topic("ps.credential.v1", 6, 14 * _DAY_MS, "integration"),
         Topic("ps.hl7.received.v1", 12, 14 * _DAY_MS, "HMAC(tenant, patient)"),
         Topic("ps.hl7.rejected.v1", 6, 14 * _DAY_MS, "HMAC(tenant, patient)"),
@@ -112,6 +114,9 @@ _CREDENTIAL_FIELDS: Final = {
     "stage": "string", "expires_at": "string", "http_status": "integer", "clock_offset_ms": "integer",
     "trigger": "string", "notice_days": "integer",
 }  # fmt: skip
+_ACCESS_FIELDS: Final = {
+    "access_id": "string", "role": "string", "opened_at": "string", "expires_at": "string", "outcome": "string",
+}  # fmt: skip
 _ALERT_FIELDS: Final = {
     "alert_id": "string", "rule": "string", "severity": "string", "state": "string", "integration_id": "string",
     "subject": "string", "cause_code": "string", "title": "string", "next_step": "string", "count": "integer",
@@ -126,6 +131,9 @@ EVENT_TYPES: Final[dict[str, EventType]] = {
             "ps.integration.changed", "ps.integration.changed.v1", "An integration, its channels or its state changed",
             {"integration_id": "string", "version": "integer", "state": "string", "changed": "array"},
         ),
+        EventType("ps.tenant.changed", "ps.tenant.changed.v1", "A practice was created, suspended or resumed", {"state": "string"}),
+        EventType("ps.access.break-glass-opened", "ps.access.v1", "Somebody took rights in an emergency", _ACCESS_FIELDS),
+        EventType("ps.access.break-glass-reviewed", "ps.access.v1", "The use of emergency rights was reviewed", _ACCESS_FIELDS),
         EventType("ps.credential.refreshed", "ps.credential.v1", "A token was obtained", _CREDENTIAL_FIELDS),
         EventType("ps.credential.refresh-failed", "ps.credential.v1", "No token could be had; tried again", _CREDENTIAL_FIELDS),
         EventType("ps.credential.rejected", "ps.credential.v1", "The PMS refused the credential", _CREDENTIAL_FIELDS),

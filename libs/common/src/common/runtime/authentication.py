@@ -335,6 +335,18 @@ def verify_service_assertion(token: str, kek: KeyEncryptionKey, now: datetime) -
     return str(claims["sub"]), str(claims["jti"])
 
 
+def claimed_subject(authorization: str | None) -> str | None:
+    """Whom a token says it is of, not verified: only to count failures by."""
+    token = (authorization or "").partition(" ")[2]
+    if not token or len(token) > _TOKEN_CHARACTERS_MAX:
+        return None
+    try:
+        claims = _json_object(jws.extract_compact(token.encode()).payload)
+    except (JoseError, ValueError, UnicodeError, RecursionError):
+        return None
+    return f"{claims.get('iss')}\x00{claims['sub']}" if isinstance(claims.get("sub"), str) else None
+
+
 def decode_by_any(token: str, keys: Sequence[OctKey]) -> jwt.Token:
     """The token, verified (HS256) by one of the keys; raises JoseError or ValueError.
 

@@ -21,10 +21,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from common.models.access import Access
 from common.models.clock import Clock, Ids
 from common.models.errors import SuiteError
-from common.runtime.authentication import Authenticator, Caller
+from common.runtime.authentication import Authenticator, Caller, claimed_subject
 from common.runtime.http import RefusedBody, is_json, limited, too_large
 from common.runtime.http_errors import problem_response
 from common.runtime.telemetry import Telemetry, current_traceparent
+from common.runtime.tenant_states import TenantStates
+from common.runtime.throttle import FailedAttempts
 
 if TYPE_CHECKING:
     from common.runtime.module import Module
@@ -64,6 +66,8 @@ class Gate:
         clock: Clock,
         ids: Ids,
         body_bytes_max: int,
+        attempts: FailedAttempts,
+        tenants: TenantStates,
     ) -> None:
         self._app = app
         self._authenticator = authenticator
@@ -71,6 +75,8 @@ class Gate:
         self._clock = clock
         self._ids = ids
         self._body_bytes_max = body_bytes_max
+        self._attempts = attempts
+        self._tenants = tenants
         self._routes: dict[tuple[str, str], list[GuardedRoute]] = {}
         for route in routes:
             self._routes.setdefault((route.method, _first_segment(route.path)), []).append(route)
@@ -146,14 +152,32 @@ class Gate:
             scope["ps.module"] = route.module
             scope["ps.route"] = route.path
             if route.access.roles:
-                caller = await self._authenticator.authenticate(headers.get("authorization"))
+                caller = await self._authenticated(scope, headers.get("authorization"))
                 state["caller"] = caller
+                self._tenants.admit(caller)
                 _allow(caller, route.access)
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
             raise SuiteError("request.malformed", "Content-Length is not a number.")
         if len(length) > _LENGTH_DIGITS_MAX or int(length) > self._body_bytes_max:
             raise too_large(self._body_bytes_max)
+
+    async def _authenticated(self, scope: Scope, authorization: str | None) -> Caller:
+        client = scope.get("client")
+        keys = [f"address:{client[0]}"] if client else []
+        subject = claimed_subject(authorization)
+        keys += [f"subject:{subject}"] if subject else []
+        token = authorization or ""
+        self._attempts.check(keys, token)
+        try:
+            caller = await self._authenticator.authenticate(authorization)
+        except SuiteError as error:
+            # No token is no guess, an expired one was good, and an issuer that is away is not the caller's fault.
+            if error.code == "auth.token-invalid":
+                self._attempts.failed(keys, token)
+            raise
+        self._attempts.succeeded(token)
+        return caller
 
 
 def _allow(caller: Caller, access: Access) -> None:

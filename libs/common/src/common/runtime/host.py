@@ -49,6 +49,7 @@ from common.runtime.settings import RuntimeSettings, environment_of, load
 from common.runtime.stream import StreamHub
 from common.runtime.system import SystemClock, SystemIds
 from common.runtime.telemetry import METRICS_CONTENT_TYPE, Telemetry, set_up_logging
+from common.runtime.throttle import FailedAttempts
 
 Build = Callable[[Runtime], Module]
 GARBAGE_OBJECTS_MAX: Final = 10_000
@@ -139,6 +140,8 @@ class Host:
             clock=self.runtime.clock,
             ids=self.runtime.ids,
             body_bytes_max=self.runtime.settings.body_bytes_max,
+            attempts=FailedAttempts(self.runtime.clock, self.runtime.settings.failed_authentications_max),
+            tenants=self.runtime.tenants,
         )
         if self.runtime.settings.cors_origins:
             app.add_middleware(
@@ -235,6 +238,8 @@ class Host:
                 stack.push_async_callback(relay.stop)
             for module in self.modules:
                 await stack.enter_async_context(module.lifespan())
+            await runtime.tenants.start()
+            stack.push_async_callback(runtime.tenants.stop)
             await runtime.directory.start()
             stack.push_async_callback(runtime.directory.stop)
             for hub in self._hubs.values():

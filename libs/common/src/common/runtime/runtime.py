@@ -31,6 +31,7 @@ from common.runtime.peers import PeerKeySource, Peers
 from common.runtime.settings import RuntimeSettings
 from common.runtime.stream import Tickets
 from common.runtime.telemetry import Telemetry
+from common.runtime.tenant_states import TenantStates
 from common.runtime.transit import Transit, TransitKeyWrapper
 
 _ISSUER_TIMEOUT_S: Final = 5.0
@@ -53,6 +54,7 @@ class Runtime:
     keyring: KeyRing
     authenticator: Authenticator
     directory: IntegrationDirectory
+    tenants: TenantStates
     exchanges: Exchanges
     telemetry_events: TelemetryEvents
     outbound: Outbound
@@ -133,6 +135,7 @@ def make_runtime(
         keyring=keyring or WrappedKeyRing(wrapper, PeerKeySource(peers), clock),
         authenticator=Authenticator(settings.issuer, settings.oidc_issuers, _fetch_keys(peers), clock),
         directory=IntegrationDirectory(bus, peers),
+        tenants=TenantStates(bus),
         exchanges=exchanges,
         telemetry_events=events,
         outbound=outbound,

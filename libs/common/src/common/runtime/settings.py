@@ -132,6 +132,12 @@ class RuntimeSettings(ServiceSettings):
         description="JSON list of external OpenID issuers, each pinned to a tenant: `issuer`, `audience`, `tenant` "
         "and, where the usual does not fit, `jwks_url`, `algorithms`, `roles_claim`, `role_names`",
     )
+    failed_authentications_max: int = Field(
+        default=60,
+        ge=1,
+        le=100_000,
+        description="failed authentications per minute, address and subject, after which tokens are not looked at",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="origins whose pages may call the API, separated by commas"
     )

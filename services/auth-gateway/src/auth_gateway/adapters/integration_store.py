@@ -15,6 +15,7 @@ from auth_gateway.core.configuration import Document
 from common.models.clock import Clock, Ids, instant_text, parse_instant
 from common.models.errors import SuiteError
 from common.models.events import Event
+from common.models.integration import IntegrationState
 from common.models.paging import Page, decode_cursor, encode_cursor
 from common.runtime import audit, outbox
 from common.runtime.authentication import Caller
@@ -88,6 +89,18 @@ class SqlIntegrationStore:
             if saved is None:
                 raise SuiteError("request.version-changed")
             await self._announce(session, caller, after, action, changed, reason)
+
+    async def set_state(
+        self, session: AsyncSession, caller: Caller, integration_id: str, state: IntegrationState, action: str
+    ) -> None:
+        """Move one integration of the caller's tenant in a transaction that does more than that."""
+        mine = (_TABLE.c.tenant == caller.tenant, _TABLE.c.id == integration_id)
+        row = (await session.execute(select(_TABLE).where(*mine).with_for_update())).mappings().first()
+        if row is None or row["state"] == state:
+            return
+        after = _document(row).changed(self._clock.now(), state=state.value)
+        await session.execute(update(_TABLE).where(*mine).values(**_values(after)))
+        await self._announce(session, caller, after, action, ["state"], None)
 
     async def _announce(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -45,6 +46,8 @@ class Broker:
     clock: Clock
     ids: Ids
     share: float
+    admit: Callable[[str], Awaitable[None]]
+    """Raises SuiteError `tenant.suspended` for a practice whose work is to rest."""
     held: dict[tuple[str, str, str], _Held] = field(default_factory=dict)
     """Tokens that were looked up within the last second, by tenant, integration and name."""
 
@@ -60,14 +63,15 @@ class _Held:
 async def obtain_token(
     broker: Broker, tenant: str, integration_id: str, name: str, rejected_sha256: str | None
 ) -> AccessToken:
-    """A usable token. Raises SuiteError `credential.not-found`, `credential.unusable` (its method has no token),
-    `credential.rejected`, `credential.reconnect-needed` or `credential.refresh-failed`.
+    """A usable token. Raises SuiteError `tenant.suspended`, `credential.not-found`, `credential.unusable` (its method
+    has no token), `credential.rejected`, `credential.reconnect-needed` or `credential.refresh-failed`.
 
     `rejected_sha256`: the token that the PMS has just refused; a newer one is given or asked for.
     """
     held = broker.held.get((tenant, integration_id, name))
     if held is not None and broker.clock.monotonic() < held.until and held.sha256 != rejected_sha256:
         return held.token
+    await broker.admit(tenant)
     for _ in range(WAIT_TURNS_MAX):
         credential = await broker.credentials.get(tenant, integration_id, name)
         check_has_token(credential)

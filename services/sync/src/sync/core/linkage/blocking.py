@@ -82,7 +82,7 @@ class Oversize:
 @dataclass(slots=True)
 class Index:
     """Keys and the numbers of the records that have them, in two plain tables: the first record of a key, and of the
-    keys that have more all of their records. Most keys have one record, and a list for each would be most of the memory.
+    keys that have more all of their records. Most keys have one record: a list for each would be most of the memory.
     """
 
     block_records_max: int = BLOCK_RECORDS_MAX

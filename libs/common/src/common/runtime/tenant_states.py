@@ -1,0 +1,48 @@
+"""Which practices are suspended: kept by every process from the compacted topic that auth-gateway writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from common.models.access import Role
+from common.models.errors import SuiteError
+from common.runtime.authentication import Caller
+from common.runtime.bus import Bus, Consumption, Delivery
+
+TOPIC: Final = "ps.tenant.changed.v1"
+SUSPENDED: Final = "suspended"
+
+
+class TenantStates:
+    """See the module's text."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._suspended: set[str] = set()
+        self._consumption: Consumption | None = None
+
+    async def start(self) -> None:
+        """Read what is announced so far, then keep up."""
+        self._consumption = await self._bus.broadcast([TOPIC], self._handle)
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._consumption is not None:
+            await self._consumption.stop()
+
+    def admit(self, caller: Caller) -> None:
+        """Raises SuiteError `tenant.suspended` for people of a suspended practice.
+
+        Services go on: what was taken in before is kept in order, so that nothing is lost. What reaches out is paused.
+        """
+        if caller.tenant in self._suspended and Role.SERVICE not in caller.roles:
+            raise SuiteError("tenant.suspended")
+
+    async def _handle(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            event = delivery.event
+            if not event.deleted and event.data.get("state") == SUSPENDED:
+                self._suspended.add(event.subject)
+            else:
+                self._suspended.discard(event.subject)
