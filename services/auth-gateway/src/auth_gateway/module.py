@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from fastapi import APIRouter
 
@@ -33,6 +34,7 @@ from auth_gateway.api import keys as keys_api
 from auth_gateway.api import launches as launches_api
 from auth_gateway.api import permissions as permissions_api
 from auth_gateway.api import platform as platform_api
+from auth_gateway.api import signing_keys as signing_keys_api
 from auth_gateway.api import tenant_states as tenant_states_api
 from auth_gateway.api import vendor_tools
 from auth_gateway.api import vendors as vendors_api
@@ -53,9 +55,12 @@ from common.runtime.background import background
 from common.runtime.database import Database
 from common.runtime.leases import Leases
 from common.runtime.module import Module
+from common.runtime.outbound import ExchangeContext
 from common.runtime.random_bytes import random_bytes
 from common.runtime.runtime import Runtime
 from common.runtime.settings import load
+
+JWKS_TIMEOUT_S: Final = 5.0
 
 
 def build(runtime: Runtime) -> Module:
@@ -158,9 +163,17 @@ def _credential_routes(
     prober = NetworkProber(runtime.outbound, broker.clock)
     tester = Tester(broker, integrations, prober, settings.test_timeout_s)
 
+    def jwks_url(tenant: str) -> str:
+        return f"{runtime.settings.base_url}/auth/v1/tenants/{tenant}/jwks.json"
+
     async def test(tenant: str, integration_id: str, name: str) -> dict[str, object]:
-        jwks_url = f"{runtime.settings.base_url}/auth/v1/tenants/{tenant}/jwks.json"
-        return await test_credential(tester, tenant, integration_id, name, jwks_url=jwks_url)
+        return await test_credential(tester, tenant, integration_id, name, jwks_url=jwks_url(tenant))
+
+    async def served_keys(tenant: str) -> Sequence[str] | None:
+        exchange = ExchangeContext(tenant, "", "", "probe", "jwks")
+        return await prober.key_ids(jwks_url(tenant), exchange, timeout_s=JWKS_TIMEOUT_S)
+
+    router.include_router(signing_keys_api.router(tenants, served_keys, broker.clock, jwks_url))
 
     actions = credentials_api.Actions(
         test,

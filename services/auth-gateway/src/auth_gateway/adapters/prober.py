@@ -68,6 +68,14 @@ class NetworkProber:
             self._elapsed(started),
         )
 
+    async def key_ids(self, url: str, exchange: ExchangeContext, *, timeout_s: float) -> list[str] | None:
+        """The ids of the keys that a JWKS URL serves, None when it does not answer with any."""
+        try:
+            answer = await self._outbound.request("GET", url, exchange=exchange, timeout_s=timeout_s)
+            return [str(key["kid"]) for key in orjson.loads(answer.body)["keys"]] if answer.status == _OK else None
+        except (SuiteError, orjson.JSONDecodeError, KeyError, TypeError):
+            return None
+
     async def key_published(self, url: str, exchange: ExchangeContext, *, timeout_s: float) -> bool | None:
         try:
             answer = await self._outbound.request("GET", url, exchange=exchange, timeout_s=timeout_s)

@@ -52,6 +52,7 @@ class SigningKeyRow(Base, table=True):
     public: Any = Field(sa_column=Column(JsonText, nullable=False))
     sealed_private: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     created_at: datetime = Field(sa_column=Column(UtcInstant, nullable=False))
+    used_from: datetime | None = Field(sa_column=Column(UtcInstant, nullable=True))
 
 
 class IntegrationRow(Base, table=True):
