@@ -49,6 +49,8 @@ ACCESS: Final = (
     Access("GET", "/signing-keys", READ_STATE),
     Access("POST", "/signing-keys:rotate", CONFIGURE),
     Access("POST", "/signing-keys:check", OPERATE),
+    Access("POST", _INTEGRATION + ":readiness", OPERATE),
+    Access("POST", _INTEGRATION + ":sign-off", CONFIGURE),
     Access("GET", "/vendors", READ_STATE),
     Access("GET", "/vendors/{vendor}", READ_STATE),
     Access("GET", _INTEGRATION + "/network-sheet", READ_STATE),

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter
 
@@ -19,6 +19,7 @@ from auth_gateway.adapters.integration_store import SqlIntegrationStore
 from auth_gateway.adapters.key_store import SqlKeyStore
 from auth_gateway.adapters.launch_store import SqlLaunchStore
 from auth_gateway.adapters.prober import NetworkProber
+from auth_gateway.adapters.readiness_peers import ReadinessPeers
 from auth_gateway.adapters.sync_schedules import PeerSchedules
 from auth_gateway.adapters.tables import Base
 from auth_gateway.adapters.tenant_state_store import SqlTenantStates
@@ -34,6 +35,7 @@ from auth_gateway.api import keys as keys_api
 from auth_gateway.api import launches as launches_api
 from auth_gateway.api import permissions as permissions_api
 from auth_gateway.api import platform as platform_api
+from auth_gateway.api import readiness as readiness_api
 from auth_gateway.api import signing_keys as signing_keys_api
 from auth_gateway.api import tenant_states as tenant_states_api
 from auth_gateway.api import vendor_tools
@@ -42,7 +44,8 @@ from auth_gateway.api import versions as versions_api
 from auth_gateway.consumers import SUBSCRIPTIONS
 from auth_gateway.settings import AuthGatewaySettings
 from auth_gateway.use_cases.authorize_credential import AuthorizeCredential
-from auth_gateway.use_cases.check_permissions import Checker, check_permissions
+from auth_gateway.use_cases.check_permissions import Checker, Question, check_permissions
+from auth_gateway.use_cases.check_readiness import CheckReadiness
 from auth_gateway.use_cases.issue_token import issue_token
 from auth_gateway.use_cases.lend_credential import lend_credential
 from auth_gateway.use_cases.obtain_token import Broker, obtain_token, refresh_token
@@ -191,3 +194,9 @@ def _credential_routes(
     router.include_router(credentials_api.router(integrations, broker.credentials, actions, broker.clock))
     checker = Checker(broker, integrations, prober, PeerSchedules(runtime.peers))
     router.include_router(permissions_api.router(partial(check_permissions, checker)))
+
+    async def permissions(tenant: str, integration_id: str) -> dict[str, Any]:
+        return await check_permissions(checker, tenant, integration_id, Question(None, None, probe=True))
+
+    ready = CheckReadiness(integrations, broker.credentials, ReadinessPeers(runtime.peers), permissions)
+    router.include_router(readiness_api.router(ready, integrations, broker.clock))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,6 +34,17 @@ class IdentifierSystemBody(BaseModel):
     identifier_type: str = Field(default="", max_length=20, description="CX-5, e.g. MR; empty: any type")
 
 
+class ContactBody(BaseModel):
+    """Whom to ask."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["practice", "vendor", "network"] = Field(description="whose side they are on")
+    name: str = Field(min_length=1, max_length=200)
+    email: str = Field(default="", max_length=200)
+    phone: str = Field(default="", max_length=50)
+
+
 class NewIntegration(BaseModel):
     """A PMS system of this practice."""
 
@@ -45,6 +56,10 @@ class NewIntegration(BaseModel):
     environment: Environment = Environment.DEVELOPMENT
     identifier_systems: list[IdentifierSystemBody] = Field(default_factory=list, max_length=200)
     write_back: WriteBack = WriteBack.OFF
+    tenant_domain: str = Field(
+        default="", max_length=200, description="the practice's tenant at the vendor: Millennium domain, Epic site"
+    )
+    contacts: list[ContactBody] = Field(default_factory=list, max_length=20)
 
 
 class IntegrationChange(BaseModel):
@@ -57,6 +72,8 @@ class IntegrationChange(BaseModel):
     environment: Environment | None = None
     identifier_systems: list[IdentifierSystemBody] | None = Field(default=None, max_length=200)
     write_back: WriteBack | None = None
+    tenant_domain: str | None = Field(default=None, max_length=200)
+    contacts: list[ContactBody] | None = Field(default=None, max_length=20)
 
 
 class SenderBody(BaseModel):

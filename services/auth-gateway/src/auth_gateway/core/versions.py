@@ -5,6 +5,8 @@ State is not configuration: going back to an earlier version neither pauses nor 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +17,7 @@ from common.models.clock import instant_text
 from common.models.errors import FieldError, SuiteError
 from common.models.integration import ChannelKind, Environment
 
-NOT_CONFIGURATION: Final = frozenset({"state"})
+NOT_CONFIGURATION: Final = frozenset({"state", "signed_off"})
 NEXT_ENVIRONMENT: Final[Mapping[Environment, Environment]] = {
     Environment.DEVELOPMENT: Environment.TEST,
     Environment.TEST: Environment.PRODUCTION,
@@ -67,6 +69,12 @@ def configuration_of(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name not in NOT_CONFIGURATION}
 
 
+def configuration_digest(body: Mapping[str, Any]) -> str:
+    """Names a configuration: any change of it has another one, a change of state has not."""
+    text = json.dumps(configuration_of(body), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def restored(present: Document, version: Version, now: datetime) -> Document:
     """The next version, with the configuration of an earlier one and the state of now."""
     kept = {name: present.body[name] for name in NOT_CONFIGURATION if name in present.body}
@@ -110,7 +118,7 @@ def promoted(
     fields += [FieldError(f"/endpoints/{_escaped(one)}", "unknown", "There is no such channel.") for one in unknown]
     if fields:
         raise SuiteError("request.invalid", f"{len(fields)} field(s) are wrong.", fields=fields)
-    own = {"environment": following.value, "channels": channels}
+    own: dict[str, Any] = {"environment": following.value, "channels": channels, "signed_off": None}
     own["promoted_from"] = {"integration_id": source.id, "version": source.version}
     if present is not None:
         own |= {"name": name or present.body["name"], "state": present.body["state"]}
