@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
@@ -21,7 +21,7 @@ class Provider:
     life_s: int = 300
     answers: list[tuple[int, str]] = field(default_factory=list)
     """Answers to give instead, in order."""
-    hold: Callable[[], None] | None = None
+    hold: Callable[[], Awaitable[object] | None] | None = None
     refresh_token: str = "canary-refresh-0"
     parent: str = ""
     asked: list[dict[str, str]] = field(default_factory=list)
@@ -46,7 +46,9 @@ class Provider:
         self.asked.append(form)
         status, text = self.answers.pop(0) if self.answers else self._grant(form)
         if self.hold is not None:
-            self.hold()
+            waiting = self.hold()
+            if waiting is not None:
+                await waiting
         writer.write(
             f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n"
             f"Connection: close\r\n\r\n{text}".encode()

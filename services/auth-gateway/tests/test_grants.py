@@ -226,6 +226,35 @@ async def test_a_hundred_workers_cause_one_refresh(suite: RunningSuite, provider
     assert len(provider.asked) == before + 1
 
 
+async def test_a_change_during_a_refresh_loses_no_rotated_token(suite: RunningSuite, provider: Provider) -> None:
+    path = await put(suite, **granted(provider))
+    await connect(suite, path, provider)
+    putting: list[asyncio.Task[None]] = []
+    changed = granted(provider, test_every_s=600)
+
+    async def meanwhile() -> None:
+        provider.hold = None
+        putting.append(asyncio.create_task(put_again(suite, path, changed)))
+        await asyncio.wait(putting, timeout=1.0)  # it must wait for the refresh, so this ends by the bound
+
+    provider.hold = meanwhile
+    assert (await refresh(suite, path))[0] == 200
+    await asyncio.gather(*putting)
+    assert len(putting) == 1
+    assert (await read(suite, path))["test_every_s"] == 600
+    assert (await refresh(suite, path))[0] == 200
+    assert (await read(suite, path))["connected"] is True
+
+
+async def test_of_two_who_put_it_at_once_one_is_told(suite: RunningSuite, provider: Provider) -> None:
+    path = await put(suite, **granted(provider))
+    async with suite.client(Role.TENANT_ADMIN) as client:
+        etag = (await client.get(path)).headers["etag"]
+        bodies = [granted(provider, test_every_s=seconds) for seconds in (100, 200)]
+        answers = await asyncio.gather(*(client.put(path, json=body, headers={"If-Match": etag}) for body in bodies))
+    assert sorted(answer.status_code for answer in answers) == [200, 412]
+
+
 async def test_a_change_that_is_none_of_the_grant_keeps_the_connection(suite: RunningSuite, provider: Provider) -> None:
     path = await put(suite, **granted(provider))
     await connect(suite, path, provider)

@@ -49,6 +49,7 @@ from auth_gateway.use_cases.check_readiness import CheckReadiness
 from auth_gateway.use_cases.issue_token import issue_token
 from auth_gateway.use_cases.lend_credential import lend_credential
 from auth_gateway.use_cases.obtain_token import Broker, obtain_token, refresh_token
+from auth_gateway.use_cases.put_credential import put_credential
 from auth_gateway.use_cases.record_launch import record_launch
 from auth_gateway.use_cases.test_credential import Tester, test_credential
 from auth_gateway.use_cases.watch_credentials import watch_credentials
@@ -183,6 +184,7 @@ def _credential_routes(
         partial(refresh_token, broker),
         partial(obtain_token, broker),
         partial(lend_credential, broker.credentials, broker.clock),
+        partial(put_credential, broker),
     )
     authorize = AuthorizeCredential(
         broker,

@@ -189,7 +189,8 @@ class Credentials(Protocol):
     """Credentials; secrets and tokens are sealed."""
 
     async def put(self, caller: Caller, credential: Credential, secrets: Secrets) -> Credential:
-        """Insert or replace; a secret that is not given is kept. Tokens in hand are dropped."""
+        """Insert or replace; a secret that is not given is kept. Tokens in hand are dropped. Raises SuiteError
+        `request.version-changed` when the credential is not at the version it was read at."""
 
     async def get(self, tenant: str, integration_id: str, name: str) -> Credential:
         """Raises SuiteError `credential.not-found`."""

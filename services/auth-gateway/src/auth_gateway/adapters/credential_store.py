@@ -70,6 +70,8 @@ class SqlCredentialStore:
             values["secret_changed_at"] = now
         async with self._database.write() as session:
             present = (await session.execute(select(_TABLE).where(*_is(credential)))).mappings().first()
+            if (0 if present is None else present["version"]) != credential.version:
+                raise SuiteError("request.version-changed")
             if present is not None and present["method"] != credential.method:
                 values |= {"sealed_secret": None, "sealed_second": None}
             values |= await _seal(session, keys, credential, given)
@@ -115,7 +117,8 @@ class SqlCredentialStore:
         async with self._database.write() as session:
             if lease is not None:
                 await self._leases.check(session, lease)
-            await session.execute(update(_TABLE).where(*unchanged).values(unanswered=_TABLE.c.unanswered + 1))
+            noted = update(_TABLE).where(*unchanged).values(unanswered=_TABLE.c.unanswered + 1)
+            _check_written((await session.execute(noted.returning(_TABLE.c.name))).first())
 
     async def lent(self, caller: Caller, credential: Credential, purpose: str) -> None:
         async with self._database.write() as session:
@@ -172,7 +175,8 @@ class SqlCredentialStore:
             if lease is not None:
                 await self._leases.check(session, lease)
             values |= await _seal(session, keys, credential, plain)
-            await session.execute(update(_TABLE).where(*unchanged).values(**values))
+            written = update(_TABLE).where(*unchanged).values(**values).returning(_TABLE.c.name)
+            _check_written((await session.execute(written)).first())
             await outbox.add(session, [self._event(credential, event_type, event)])
 
     async def due_for_test(self, now: datetime) -> Sequence[Credential]:
@@ -250,6 +254,12 @@ class SqlCredentialStore:
 def _granted_to(row: Mapping[str, Any] | RowMapping) -> tuple[Any, ...]:
     """Whom a person let in, where, and for what: a refresh token belongs to that."""
     return (*(row[name] for name in ("grant", "client_id", "token_url")), list(row["scopes"]))
+
+
+def _check_written(row: Any) -> None:
+    """A credential that is gone or another one by now gets no token, and nobody is told of one."""
+    if row is None:
+        raise SuiteError("credential.refresh-failed", "The credential was changed meanwhile; ask again.")
 
 
 def _given(secrets: Secrets) -> dict[str, bytes]:

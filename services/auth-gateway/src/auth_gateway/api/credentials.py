@@ -125,17 +125,20 @@ class Actions:
     refresh: Callable[[str, str, str, str], Awaitable[tuple[Credential, TokenAnswer]]]
     token: Callable[[str, str, str, str | None], Awaitable[AccessToken]]
     lend: Callable[[Caller, str, str, str], Awaitable[dict[str, Any]]]
+    put: Callable[[Caller, Credential, Secrets], Awaitable[Credential]]
 
 
 def router(integrations: Integrations, credentials: Credentials, actions: Actions, clock: Clock) -> APIRouter:
     """The routes; paths begin after /auth/v1."""
     api = APIRouter(tags=["auth-gateway: Credentials"])
-    _resource(api, integrations, credentials, clock)
+    _resource(api, integrations, credentials, actions, clock)
     _verbs(api, actions)
     return api
 
 
-def _resource(api: APIRouter, integrations: Integrations, credentials: Credentials, clock: Clock) -> None:
+def _resource(
+    api: APIRouter, integrations: Integrations, credentials: Credentials, actions: Actions, clock: Clock
+) -> None:
     @api.get("/integrations/{integration_id}/credentials", summary="Credentials of a PMS system")
     async def list_credentials(integration_id: str, caller: Who) -> dict[str, Any]:
         """All credentials, without secrets."""
@@ -169,7 +172,7 @@ def _resource(api: APIRouter, integrations: Integrations, credentials: Credentia
             changed_at=clock.now(),
             version=present.version if present else 0,
         )
-        kept = await credentials.put(caller, credential, secrets)
+        kept = await actions.put(caller, credential, secrets)
         response.headers["ETag"] = etag(kept.version)
         return _json(kept)
 
