@@ -27,10 +27,11 @@ EMERGENCY = {"role": "phi-reviewer", "reason": "the feed of the ward stands stil
 CLOCK = FixedClock(SystemClock().now())
 
 
-@pytest.fixture
-async def suite(tmp_path: Path) -> AsyncIterator[RunningSuite]:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+async def suite(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RunningSuite]:
+    stored = {"database_url": request.getfixturevalue("postgres_database")} if request.param == "postgresql" else {}
     clock = FixedClock(CLOCK.now())
-    async with running(make_test_runtime(tmp_path, "auth-gateway", clock=clock), build) as up:
+    async with running(make_test_runtime(tmp_path, "auth-gateway", clock=clock, **stored), build) as up:
         async with up.client(Role.PLATFORM_OPERATOR, tenant="platform") as client:
             for tenant in (TENANT, OTHER_TENANT):
                 assert (await client.post("/auth/v1/tenants", json={"name": "p", "id": tenant})).status_code == 201
@@ -165,7 +166,7 @@ async def test_a_grant_that_is_none_is_refused(suite: RunningSuite, changed: dic
         assert (await admin.get("/auth/v1/support-access")).json()["items"] == []
 
 
-async def test_an_emergency_gives_rights_raises_an_alert_and_is_signed_off_by_somebody_else(
+async def test_an_emergency_gives_rights_and_is_signed_off_by_somebody_else(
     suite: RunningSuite,
 ) -> None:
     async with person(suite, Role.OPERATOR, "alma") as alma:

@@ -19,9 +19,10 @@ from common.models.events import Event
 from common.testing import OTHER_TENANT, TENANT, RunningSuite, make_test_runtime, running
 
 
-@pytest.fixture
-async def suite(tmp_path: Path) -> AsyncIterator[RunningSuite]:
-    async with running(make_test_runtime(tmp_path, "auth-gateway", measurement_every_s=0.2), build) as up:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+async def suite(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RunningSuite]:
+    stored = {"database_url": request.getfixturevalue("postgres_database")} if request.param == "postgresql" else {}
+    async with running(make_test_runtime(tmp_path, "auth-gateway", measurement_every_s=0.2, **stored), build) as up:
         async with up.client(Role.PLATFORM_OPERATOR, tenant="platform") as client:
             for tenant, name in ((TENANT, "Alpha"), (OTHER_TENANT, "Beta")):
                 assert (await client.post("/auth/v1/tenants", json={"name": name, "id": tenant})).status_code == 201
