@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from e2e.journey import PATIENTS, wait_for_patients
 from e2e.suite_process import Suite, embedded_suite
 
+from bench.auth_broker import auth_broker
 from bench.hl7_frame import figures as frame_figures
 from bench.hl7_idle_connections import hl7_idle_connections
 from bench.hl7_parsing import figures as parsing_figures
@@ -120,6 +121,7 @@ def hl7_validation(_: Path) -> Iterator[dict[str, object]]:
 FIGURES = {
     "start-up": start_up,
     "memory-and-reads": memory_and_reads,
+    "auth-broker": auth_broker,
     "hl7-throughput": hl7_throughput,
     "hl7-idle-connections": hl7_idle_connections,
     "hl7-search": hl7_search,

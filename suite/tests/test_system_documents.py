@@ -4,9 +4,10 @@ import pytest
 
 from common.models.errors import catalogue_markdown
 from common.models.integration import Vendor
-from pms import cerner, epic, unity
+from pms import ccl, cerner, epic, unity
 from pms.capabilities import HABITS, resources_of
 from pms.quirks import quirks_of
+from pms.smart_launch import POWERCHART_MESSAGES
 from pms.source import Source
 from suite.system_documents import system_documents, system_markdown
 
@@ -16,7 +17,11 @@ def test_every_row_of_a_vendor_is_on_its_page(vendor: Vendor) -> None:
     text = system_markdown(vendor)
     own: dict[Vendor, list[str]] = {
         Vendor.EPIC: list(epic.CODES),
-        Vendor.CERNER: [row.name for row in (*cerner.TOKEN_URNS, *cerner.LAUNCH_URNS)],
+        Vendor.CERNER: [
+            *(row.name for row in (*cerner.TOKEN_URNS, *cerner.LAUNCH_URNS)),
+            *(row.meaning for row in ccl.NUMBERS.values()),
+            *(word for row in POWERCHART_MESSAGES for word in row.words),
+        ],
         Vendor.UNITY: [*unity.ACTIONS, *(row.name for row in unity.ALL_ERRORS)],
     }
     named = [

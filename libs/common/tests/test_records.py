@@ -24,7 +24,7 @@ def test_a_document_holds_what_is_there_and_comes_back() -> None:
     assert record.document() == PATIENT
     assert record_of("patient", record.document()) == record
     assert Patient().document() == {}
-    assert set(RECORD_TYPES) == {"patient", "appointment"}
+    assert set(RECORD_TYPES) == {"patient", "appointment", "charge"}
 
 
 def test_instants_are_utc_to_the_millisecond() -> None:

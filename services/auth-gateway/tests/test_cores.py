@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auth_gateway.core.configuration import CHANNEL_KINDS, Document, Step, check_channel, moved, usable_url
-from auth_gateway.core.methods import METHODS, MethodInput, check_secret
+from auth_gateway.core.methods import (
+    METHODS,
+    Grant,
+    Method,
+    MethodInput,
+    check_fields,
+    client_credentials,
+    redeem,
+    refresh,
+)
 from auth_gateway.core.refresh import BACKOFF_S_MAX, Decision, TokenState, after_failure, decide
 from auth_gateway.core.token_findings import TokenEvidence, causes
 from common.models.errors import SuiteError
@@ -139,7 +148,7 @@ def given_input(secret: str | None = None) -> MethodInput:
 
 
 def test_a_signed_assertion_carries_the_grant_itself() -> None:
-    call = METHODS["private_key_jwt"].call(given_input())
+    call = client_credentials(METHODS["private_key_jwt"], given_input())
     assert call.auth_method is None
     assert call.form["client_assertion"] == "signed:jti_1"
     assert (call.form["grant_type"], call.form["scope"]) == ("client_credentials", "a b")
@@ -148,18 +157,51 @@ def test_a_signed_assertion_carries_the_grant_itself() -> None:
 
 @pytest.mark.parametrize("name", ["client_secret_basic", "client_secret_post"])
 def test_secrets_go_where_the_method_says(name: str) -> None:
-    call = METHODS[name].call(given_input("s3cret"))
+    call = client_credentials(METHODS[name], given_input("s3cret"))
     assert (call.auth_method, call.secret) == (name, "s3cret")
     assert "s3cret" not in repr(call)
-    with pytest.raises(SuiteError):
-        check_secret(METHODS[name], given=False, kept=False)
-    check_secret(METHODS[name], given=False, kept=True)
 
 
-def test_a_secret_that_is_of_no_use_is_refused() -> None:
+def test_a_refresh_and_a_code_carry_what_their_standard_says() -> None:
+    renewed = refresh(METHODS["private_key_jwt"], given_input(), "r3fresh")
+    assert {"grant_type": "refresh_token", "refresh_token": "r3fresh"}.items() <= renewed.form.items()
+    assert "scope" not in renewed.form
+    assert "r3fresh" not in repr(renewed)
+    redeemed = redeem(
+        METHODS["client_secret_basic"], given_input("s"), code="c0de", redirect_uri="https://s/cb", verifier="v" * 43
+    )
+    assert redeemed.form == {
+        "grant_type": "authorization_code", "code": "c0de", "redirect_uri": "https://s/cb", "code_verifier": "v" * 43,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda row: row.name)
+def test_a_method_names_what_it_lacks_and_what_it_has_no_use_for(method: Method) -> None:
+    given = set(method.needs) | ({"header"} if method.name == "api_key" else set())
+    check_fields(method, given, grant=Grant.CLIENT_CREDENTIALS, kept=())
+    for name in method.needs:
+        with pytest.raises(SuiteError) as refused:
+            check_fields(method, given - {name}, grant=Grant.CLIENT_CREDENTIALS, kept=())
+        assert [(one.pointer, one.code) for one in refused.value.fields] == [(f"/{name}", "missing")]
+        check_fields(method, given - {name}, grant=Grant.CLIENT_CREDENTIALS, kept={name})
     with pytest.raises(SuiteError) as refused:
-        check_secret(METHODS["private_key_jwt"], given=True, kept=False)
-    assert refused.value.fields[0].pointer == "/secret"
+        check_fields(method, given | {"nonsense"}, grant=Grant.CLIENT_CREDENTIALS, kept=())
+    assert [(one.pointer, one.code) for one in refused.value.fields] == [("/nonsense", "not-used")]
+
+
+def test_a_grant_of_a_person_needs_the_page_to_send_them_to() -> None:
+    with pytest.raises(SuiteError) as refused:
+        check_fields(METHODS["private_key_jwt"], {"client_id", "token_url"}, grant=Grant.AUTHORIZATION_CODE, kept=())
+    assert [one.pointer for one in refused.value.fields] == ["/authorize_url"]
+
+
+def test_a_dead_grant_is_not_asked_again_and_a_margin_is_kept() -> None:
+    dead = after_failure(TOKEN, "credential.reconnect-needed", NOW, reconnect=True)
+    assert decide(dead, at(10_000), share=0.8, jitter=0) is Decision.REFUSE
+    assert decide(dead, at(100), share=0.8, jitter=0) is Decision.USE
+    assert decide(TOKEN, at(239), share=0.8, jitter=0, margin_s=60) is Decision.USE
+    assert decide(TOKEN, at(241), share=0.8, jitter=0, margin_s=60) is Decision.REFRESH_IF_FREE
+    assert decide(TOKEN, at(20), share=0.8, jitter=0, margin_s=900) is Decision.USE
 
 
 EVIDENCE = TokenEvidence("invalid_client", 400, 200, None, NOW - timedelta(days=9), True, True, True)

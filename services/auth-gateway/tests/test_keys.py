@@ -81,7 +81,7 @@ def database_of(suite: RunningSuite) -> Database:
 
 async def secret_of(store: SqlCredentialStore, path: str) -> str | None:
     credential = await store.get(TENANT, path.split("/")[4], "api")
-    return await store.secret(credential)
+    return (await store.secrets(credential)).secret
 
 
 async def row_of(suite: RunningSuite, path: str) -> dict[str, Any]:

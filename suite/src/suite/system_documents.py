@@ -7,12 +7,15 @@ from typing import Final
 
 from common.models.errors import ERRORS
 from common.models.integration import Vendor
-from pms import cerner, epic, unity
+from pms import ccl, cerner, epic, unity
 from pms.authentication import methods_of
 from pms.capabilities import HABITS, Habit, ResourceCapability, resources_of
+from pms.permissions import WORDINGS
 from pms.quirks import quirks_of
 from pms.signatures import ROWS, SignatureRow, Surface
+from pms.smart_launch import CONTEXTS, POWERCHART_MESSAGES
 from pms.source import Source
+from pms.unity_dictionary import COLUMNS
 
 _TITLES: Final = {
     Vendor.EPIC: ("epic", "Epic"),
@@ -42,6 +45,8 @@ def system_markdown(vendor: Vendor) -> str:
         _ways_in(vendor),
         _resources(vendor),
         _vendor_part(vendor),
+        _launch() if vendor is not Vendor.UNITY else "",
+        _permissions(vendor),
         _habits(vendor),
         _quirks(vendor),
         _failures(vendor),
@@ -81,6 +86,24 @@ def _resource(row: ResourceCapability) -> tuple[str, ...]:
     note = row.note + (f" Only {', '.join(sorted(row.products))}." if row.products else "")
     source = row.source.value + (f"; **assumed**: {', '.join(sorted(row.assumed))}" if row.assumed else "")
     return row.resource, interactions, cursor, search, page, note, source
+
+
+def _launch() -> str:
+    rows = [(f"`{row.name}`", f"`{row.scope}`", row.absent, _source(row.source)) for row in CONTEXTS]
+    return (
+        "## SMART launch\n\n`/auth/v1/launch` records launches and says what their parameters lack; `POST"
+        " /auth/v1/launches:check` takes the token response. An EHR launch asks for `launch`, a standalone one for the"
+        " scope named; granted and still missing means:\n\n"
+        + _table(("context", "standalone scope", "missing although granted", "source"), rows)
+    )
+
+
+def _permissions(vendor: Vendor) -> str:
+    row = WORDINGS[vendor]
+    return (
+        f"## Asking for permissions\n\nAsk the {row.administrator}: {row.where}. {row.closing} The request is"
+        " written out by `POST /auth/v1/integrations/{id}/permissions:check`.\n"
+    )
 
 
 def _habits(vendor: Vendor) -> str:
@@ -157,10 +180,25 @@ def _cerner() -> str:
         ("HTTP", "name", "meaning", "next step"),
         [(str(row.status), f"`{row.name}`", row.meaning, row.next_step) for row in cerner.PATCH_REFUSALS],
     )
+    messages = _table(
+        ("words", "why", "next step", "source"),
+        [
+            (", ".join(f"`{word}`" for word in row.words), row.why, row.next_step, _source(row.source))
+            for row in POWERCHART_MESSAGES
+        ],
+    )
+    numbers = _table(
+        ("number", "meaning", "next step", "source"),
+        [(str(row.number), row.meaning, row.next_step, _source(row.source)) for row in ccl.NUMBERS.values()],
+    )
+    unchecked = "\n".join(f"- {what}" for what in ccl.NOT_CHECKED)
     return (
         "## Why a token is refused\n\nThe cause stands in `error_uri` only; `Cerner-Correlation-ID` is what Oracle"
         f" Health's support asks for.\n\n{urns(cerner.TOKEN_URNS)}\n## Why a launch is refused\n\n"
-        f"{urns(cerner.LAUNCH_URNS)}\n## Why a change of an appointment is refused\n\n{refusals}"
+        f"{urns(cerner.LAUNCH_URNS)}\n## What PowerChart shows instead of the app\n\n{messages}"
+        f"\n## CCL\n\n`POST /auth/v1/vendors/cerner/ccl:check` reads messages, scripts and an MPage's answer, which"
+        f" is a success only when `STATUS_DATA.STATUS` is S.\n\n{numbers}\nNot checked in a script:\n\n{unchecked}\n"
+        f"\n## Why a change of an appointment is refused\n\n{refusals}"
     )
 
 
@@ -186,8 +224,14 @@ def _unity() -> str:
         ("product", "words in `System`", "source"),
         [(row.product.value, ", ".join(row.words), _source(row.source)) for row in unity.PRODUCTS],
     )
+    columns = _table(
+        ("column", "names", "source"),
+        [(row.meaning, ", ".join(f"`{name}`" for name in row.names), _source(row.source)) for row in COLUMNS],
+    )
     statuses = _table(("code", "status"), list(unity.STATUSES.items()))
     return (
         f"## Products\n\n{products}\n## Actions\n\n{actions}\n## Statuses of an appointment (PM)\n\n{statuses}\n"
+        f"## Dictionaries\n\n`POST /auth/v1/vendors/unity/dictionaries:compare` compares a dictionary with what maps"
+        f" use. Columns are found by these names, whatever their case:\n\n{columns}\n"
         f"## Errors under HTTP 200\n\n{errors}"
     )

@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 from common.runtime.exchanges import Exchange, Exchanges
 from common.runtime.outbound import AddressPolicy, LookUp, Outbound
@@ -103,15 +103,38 @@ class Authority:
         """A client's context that trusts this authority only."""
         return ssl.create_default_context(cadata=self.certificate.public_bytes(PEM).decode())
 
-    def serving(self, *names: str, days: int = 30, self_signed: bool = False) -> ssl.SSLContext:
+    def named(self, name: str) -> Authority:
+        """Another authority of this name, that nobody trusts and whose own certificate no server shows."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.now(UTC)
+        builder = x509.CertificateBuilder().subject_name(
+            x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, name)])
+        )
+        certificate = (
+            builder.issuer_name(self.certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=100))
+            .sign(self.key, hashes.SHA256())
+        )
+        return Authority(self.folder, key, certificate)
+
+    def serving(
+        self, *names: str, days: int = 30, self_signed: bool = False, issuer_url: str | None = None
+    ) -> ssl.SSLContext:
         """A server's context with a certificate for the names (host names or addresses), good from `days` - 60 on."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "peer of a test")])
         kinds = [x509.IPAddress(ip_address(name)) if name[0].isdigit() else x509.DNSName(name) for name in names]
+        builder = x509.CertificateBuilder()
+        if issuer_url is not None:
+            place = x509.UniformResourceIdentifier(issuer_url)
+            access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, place)
+            builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
         certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
+            builder.subject_name(subject)
             .issuer_name(subject if self_signed else self.certificate.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())

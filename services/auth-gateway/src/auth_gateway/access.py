@@ -21,6 +21,7 @@ ADMINS: Final = frozenset({Role.TENANT_ADMIN})
 
 _INTEGRATION: Final = "/integrations/{integration_id}"
 _CHANNEL: Final = _INTEGRATION + "/channels/{name}"
+_CHANGE: Final = "/changes/{change_id}"
 _CREDENTIAL: Final = _INTEGRATION + "/credentials/{name}"
 
 ACCESS: Final = (
@@ -54,6 +55,24 @@ ACCESS: Final = (
     Access("PATCH", _INTEGRATION, CONFIGURE),
     Access("POST", _INTEGRATION + ":pause", OPERATE),
     Access("POST", _INTEGRATION + ":resume", OPERATE),
+    Access("DELETE", _INTEGRATION, CONFIGURE),
+    Access("POST", _INTEGRATION + ":delete-preview", CONFIGURE),
+    Access("POST", _INTEGRATION + ":rollback", CONFIGURE),
+    Access("POST", _INTEGRATION + ":promote", CONFIGURE),
+    Access("GET", _INTEGRATION + "/versions", READ_STATE),
+    Access("GET", _INTEGRATION + "/versions/{version}", READ_STATE),
+    Access("POST", _INTEGRATION + "/versions:compare", READ_STATE),
+    Access("POST", "/changes", OPERATE),
+    Access("GET", "/changes", READ_STATE),
+    Access("GET", _CHANGE, READ_STATE),
+    Access("PATCH", _CHANGE, OPERATE),
+    *(Access("POST", f"{_CHANGE}:{step}", OPERATE) for step in ("apply", "verify", "roll-back", "withdraw")),
+    Access("GET", "/signing-keys", READ_STATE),
+    Access("POST", "/signing-keys:rotate", CONFIGURE),
+    Access("POST", "/signing-keys:check", OPERATE),
+    Access("GET", "/vendors", READ_STATE),
+    Access("GET", "/vendors/{vendor}", READ_STATE),
+    Access("GET", _INTEGRATION + "/network-sheet", READ_STATE),
     Access("PUT", _CHANNEL, CONFIGURE),
     Access("GET", _CHANNEL, READ_STATE),
     Access("DELETE", _CHANNEL, CONFIGURE),
@@ -64,6 +83,10 @@ ACCESS: Final = (
     Access("POST", _CREDENTIAL + ":test", OPERATE),
     Access("POST", _CREDENTIAL + ":refresh", OPERATE),
     Access("POST", _CREDENTIAL + ":token", SERVICES),
+    Access("POST", _CREDENTIAL + ":lease", SERVICES),
+    Access("POST", _CREDENTIAL + ":authorize", CONFIGURE),
+    Access("GET", "/oauth/callback", frozenset(), "the vendor sends a browser here; its state is the proof"),
+    Access("POST", _INTEGRATION + "/permissions:check", OPERATE),
     Access("GET", "/expiries", READ_STATE),
     Access("PUT", _CREDENTIAL + "/expiries/{kind}", CONFIGURE),
     Access("DELETE", _CREDENTIAL + "/expiries/{kind}", CONFIGURE),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 from fastapi import APIRouter
 
 from auth_gateway.access import ACCESS
 from auth_gateway.adapters.access_store import SqlAccessStore
+from auth_gateway.adapters.authorization_store import SqlAuthorizationStore
+from auth_gateway.adapters.change_store import SqlChangeStore
 from auth_gateway.adapters.credential_store import SqlCredentialStore
 from auth_gateway.adapters.expiry_store import SqlExpiryStore
 from auth_gateway.adapters.fleet_store import SqlFleetStore
@@ -19,28 +21,38 @@ from auth_gateway.adapters.integration_store import SqlIntegrationStore
 from auth_gateway.adapters.key_store import SqlKeyStore
 from auth_gateway.adapters.launch_store import SqlLaunchStore
 from auth_gateway.adapters.prober import NetworkProber
+from auth_gateway.adapters.sync_schedules import PeerSchedules
 from auth_gateway.adapters.tables import Base
 from auth_gateway.adapters.tenant_state_store import SqlTenantStates
 from auth_gateway.adapters.tenant_store import SqlTenantStore
 from auth_gateway.adapters.token_endpoint import HttpTokenEndpoint
+from auth_gateway.adapters.version_store import SqlVersionStore
 from auth_gateway.api import accesses as accesses_api
+from auth_gateway.api import authorizations as authorizations_api
+from auth_gateway.api import changes as changes_api
 from auth_gateway.api import credentials as credentials_api
 from auth_gateway.api import expiries as expiries_api
 from auth_gateway.api import fleet as fleet_api
 from auth_gateway.api import integrations as integrations_api
 from auth_gateway.api import keys as keys_api
 from auth_gateway.api import launches as launches_api
+from auth_gateway.api import permissions as permissions_api
 from auth_gateway.api import platform as platform_api
+from auth_gateway.api import signing_keys as signing_keys_api
 from auth_gateway.api import tenant_states as tenant_states_api
 from auth_gateway.api import vendor_tools
+from auth_gateway.api import vendors as vendors_api
+from auth_gateway.api import versions as versions_api
 from auth_gateway.consumers import subscriptions
-from auth_gateway.ports import AccessToken
 from auth_gateway.settings import AuthGatewaySettings
+from auth_gateway.use_cases.authorize_credential import AuthorizeCredential
+from auth_gateway.use_cases.check_permissions import Checker, check_permissions
 from auth_gateway.use_cases.grant_access import AccessDesk
-from auth_gateway.use_cases.issue_token import Exchange, issue_token
+from auth_gateway.use_cases.issue_token import issue_token
+from auth_gateway.use_cases.lend_credential import lend_credential
 from auth_gateway.use_cases.obtain_token import Broker, obtain_token, refresh_token
 from auth_gateway.use_cases.record_launch import record_launch
-from auth_gateway.use_cases.test_credential import test_credential
+from auth_gateway.use_cases.test_credential import Tester, test_credential
 from auth_gateway.use_cases.watch_credentials import watch_credentials
 from auth_gateway.use_cases.watch_expiries import watch_expiries
 from common.runtime.authentication import verify_service_assertion
@@ -48,8 +60,12 @@ from common.runtime.background import background
 from common.runtime.database import Database
 from common.runtime.leases import Leases
 from common.runtime.module import Module
+from common.runtime.outbound import ExchangeContext
+from common.runtime.random_bytes import random_bytes
 from common.runtime.runtime import Runtime
 from common.runtime.settings import load
+
+JWKS_TIMEOUT_S: Final = 5.0
 
 
 def build(runtime: Runtime) -> Module:
@@ -70,28 +86,27 @@ def build(runtime: Runtime) -> Module:
         clock,
         ids,
         settings.refresh_at_share,
+        moves.admit,
     )
-    prober = NetworkProber(runtime.outbound, clock)
-
-    async def test(tenant: str, integration_id: str, name: str) -> dict[str, object]:
-        jwks_url = f"{runtime.settings.base_url}/auth/v1/tenants/{tenant}/jwks.json"
-        return await test_credential(broker, integrations, prober, tenant, integration_id, name, jwks_url=jwks_url)
-
+    issue = partial(
+        issue_token,
+        store=tenants,
+        verify=lambda assertion, now: verify_service_assertion(assertion, runtime.kek, now),
+        issuer=runtime.settings.issuer,
+        service_life_s=settings.service_token_life_s,
+        clock=clock,
+        ids=ids,
+    )
     router = APIRouter()
-    router.include_router(platform_api.router(tenants, tenants, _issuing(runtime, tenants, settings), clock, ids))
+    router.include_router(platform_api.router(tenants, tenants, issue, clock, ids))
     router.include_router(integrations_api.router(integrations, clock, ids))
-
-    async def token(tenant: str, integration_id: str, name: str, rejected_sha256: str | None) -> AccessToken:
-        await moves.admit(tenant)
-        return await obtain_token(broker, tenant, integration_id, name, rejected_sha256)
-
-    actions = credentials_api.Actions(test, partial(refresh_token, broker), token)
-    router.include_router(credentials_api.router(integrations, credentials, actions, clock))
+    _change_routes(router, runtime, settings, database, integrations, credentials, tenants)
+    _credential_routes(router, runtime, settings, broker, integrations, tenants, database)
     launches = SqlLaunchStore(database, clock)
     router.include_router(launches_api.router(launches, partial(record_launch, launches, clock, ids)))
     router.include_router(vendor_tools.router())
     fleet = SqlFleetStore(database)
-    router.include_router(_of_practices(runtime, database, tenants, moves, fleet))
+    _practice_routes(router, runtime, database, tenants, moves, fleet)
     expiries = SqlExpiryStore(database, clock, ids, runtime.source("auth-gateway"))
     router.include_router(expiries_api.router(expiries, clock))
 
@@ -121,31 +136,81 @@ def build(runtime: Runtime) -> Module:
     )
 
 
-def _of_practices(
-    runtime: Runtime, database: Database, tenants: SqlTenantStore, moves: SqlTenantStates, fleet: SqlFleetStore
-) -> APIRouter:
+def _change_routes(
+    router: APIRouter,
+    runtime: Runtime,
+    settings: AuthGatewaySettings,
+    database: Database,
+    integrations: SqlIntegrationStore,
+    credentials: SqlCredentialStore,
+    tenants: SqlTenantStore,
+) -> None:
+    clock, ids = runtime.clock, runtime.ids
+    versions = SqlVersionStore(database, clock, ids, runtime.source("auth-gateway"))
+
+    async def confirm(tenant: str, text: str) -> str:
+        return (await tenants.keyring.tenant(tenant)).pseudonym("delete-integration", text)
+
+    router.include_router(versions_api.router(integrations, versions, credentials, confirm, clock, ids))
+    router.include_router(changes_api.router(SqlChangeStore(database, clock), integrations, clock, ids))
+    router.include_router(vendors_api.router(integrations, credentials, settings.egress_addresses))
+
+
+def _credential_routes(
+    router: APIRouter,
+    runtime: Runtime,
+    settings: AuthGatewaySettings,
+    broker: Broker,
+    integrations: SqlIntegrationStore,
+    tenants: SqlTenantStore,
+    database: Database,
+) -> None:
+    prober = NetworkProber(runtime.outbound, broker.clock)
+    tester = Tester(broker, integrations, prober, settings.test_timeout_s)
+
+    def jwks_url(tenant: str) -> str:
+        return f"{runtime.settings.base_url}/auth/v1/tenants/{tenant}/jwks.json"
+
+    async def test(tenant: str, integration_id: str, name: str) -> dict[str, object]:
+        return await test_credential(tester, tenant, integration_id, name, jwks_url=jwks_url(tenant))
+
+    async def served_keys(tenant: str) -> Sequence[str] | None:
+        exchange = ExchangeContext(tenant, "", "", "probe", "jwks")
+        return await prober.key_ids(jwks_url(tenant), exchange, timeout_s=JWKS_TIMEOUT_S)
+
+    router.include_router(signing_keys_api.router(tenants, served_keys, broker.clock, jwks_url))
+
+    actions = credentials_api.Actions(
+        test,
+        partial(refresh_token, broker),
+        partial(obtain_token, broker),
+        partial(lend_credential, broker.credentials, broker.clock),
+    )
+    authorize = AuthorizeCredential(
+        broker,
+        SqlAuthorizationStore(database, tenants.keyring, broker.clock),
+        random_bytes,
+        f"{runtime.settings.base_url}/auth/v1{authorizations_api.CALLBACK}",
+    )
+    router.include_router(authorizations_api.router(broker.credentials, authorize))
+    router.include_router(credentials_api.router(integrations, broker.credentials, actions, broker.clock))
+    checker = Checker(broker, integrations, prober, PeerSchedules(runtime.peers))
+    router.include_router(permissions_api.router(partial(check_permissions, checker)))
+
+
+def _practice_routes(
+    router: APIRouter,
+    runtime: Runtime,
+    database: Database,
+    tenants: SqlTenantStore,
+    moves: SqlTenantStates,
+    fleet: SqlFleetStore,
+) -> None:
     """States of practices, rights for a time, keys, the fleet."""
     clock, ids = runtime.clock, runtime.ids
     accesses = SqlAccessStore(database, clock, ids, runtime.source("auth-gateway"))
     desk = AccessDesk(accesses, tenants.issue, runtime.settings.issuer, clock, ids)
-    router = APIRouter()
     router.include_router(accesses_api.router(desk))
     router.include_router(tenant_states_api.router(moves))
     router.include_router(keys_api.router(SqlKeyStore(database, runtime.wrapper, clock)))
     router.include_router(fleet_api.router(fleet, clock))
-    return router
-
-
-def _issuing(
-    runtime: Runtime, tenants: SqlTenantStore, settings: AuthGatewaySettings
-) -> Callable[[Exchange], Awaitable[dict[str, Any]]]:
-    """Token exchange."""
-    return partial(
-        issue_token,
-        store=tenants,
-        verify=lambda assertion, now: verify_service_assertion(assertion, runtime.kek, now),
-        issuer=runtime.settings.issuer,
-        service_life_s=settings.service_token_life_s,
-        clock=runtime.clock,
-        ids=runtime.ids,
-    )

@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from auth_gateway.core.change_record import ChangeRecord
 from auth_gateway.core.configuration import Document
-from auth_gateway.core.methods import TokenCall
+from auth_gateway.core.methods import Grant, TokenCall
+from auth_gateway.core.peer_answers import Probe, Reply, SmartConfiguration
 from auth_gateway.core.refresh import TokenState
+from auth_gateway.core.versions import Version
+from common.models.integration import Vendor
 from common.models.paging import Page
 from common.runtime.authentication import Caller
 from common.runtime.connection_probe import StageResult
@@ -48,6 +52,12 @@ class Credential:
     version: int
     token: TokenState = field(default_factory=TokenState)
     tested_at: datetime | None = None
+    grant: Grant = Grant.CLIENT_CREDENTIALS
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What else its method needs and is no secret: user names, certificate, URLs, margins."""
+    second_set: bool = False
+    connected: bool = False
+    """Whether a refresh token is in hand (grant authorization_code)."""
 
     @property
     def record(self) -> str:
@@ -78,12 +88,46 @@ class TokenAnswer:
     clock_offset_ms: int | None = None
     retry_after_s: float | None = None
     duration_ms: float = 0.0
+    refresh_token: str | None = field(default=None, repr=False)
+    """A refresh token that came with it; None: the one before stays in use."""
+    signature: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What a method keeps sealed; `second`: the field that its row names."""
+
+    secret: str | None = field(default=None, repr=False)
+    second: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """A browser that was sent to a vendor and is expected back."""
+
+    tenant: str
+    integration_id: str
+    name: str
+    credential_version: int
+    verifier: str = field(repr=False)
+    caller: str
+    expires_at: datetime
+
+
+class Authorizations(Protocol):
+    """Who was sent where; each is good for one return."""
+
+    async def add(self, state: str, authorization: Authorization) -> None:
+        """Keep it under a state that only the browser has."""
+
+    async def take(self, state: str) -> Authorization | None:
+        """What belongs to a state, once; None when it is unknown or was taken before."""
 
 
 class Integrations(Protocol):
     """Integrations with their channels; every change is audited and announced with its own transaction."""
 
-    async def add(self, caller: Caller, document: Document) -> None:
+    async def add(self, caller: Caller, document: Document, reason: str | None = None) -> None:
         """Raises SuiteError `integration.name-taken`."""
 
     async def get(self, tenant: str, integration_id: str) -> Document:
@@ -93,16 +137,59 @@ class Integrations(Protocol):
         """By time of creation."""
 
     async def save(
-        self, caller: Caller, before: Document, after: Document, action: str, changed: Sequence[str]
+        self,
+        caller: Caller,
+        before: Document,
+        after: Document,
+        action: str,
+        changed: Sequence[str],
+        reason: str | None = None,
     ) -> None:
         """Raises SuiteError `request.version-changed` when somebody was quicker, `integration.name-taken`."""
+
+
+class Versions(Protocol):
+    """What integrations were before, and their end."""
+
+    async def get(self, tenant: str, integration_id: str, version: int) -> Version:
+        """Raises SuiteError `integration.version-not-found`."""
+
+    async def list(self, tenant: str, integration_id: str, cursor: str | None, limit: int) -> Page[Version]:
+        """Newest first."""
+
+    async def counterpart(self, tenant: str, integration_id: str) -> Document | None:
+        """The integration that was promoted from this one."""
+
+    async def counts(self, tenant: str, integration_id: str) -> Mapping[str, int]:
+        """How many credentials and versions there are of an integration."""
+
+    async def remove(self, caller: Caller, document: Document, reason: str | None) -> None:
+        """The integration with its credentials; versions stay. Raises SuiteError `request.version-changed`."""
+
+
+class Changes(Protocol):
+    """Change records; every change of them is audited."""
+
+    async def add(self, caller: Caller, record: ChangeRecord) -> None:
+        """A planned one."""
+
+    async def get(self, tenant: str, change_id: str) -> ChangeRecord:
+        """Raises SuiteError `change.not-found`."""
+
+    async def list(
+        self, tenant: str, integration_id: str | None, state: str | None, cursor: str | None, limit: int
+    ) -> Page[ChangeRecord]:
+        """Newest first."""
+
+    async def save(self, caller: Caller, before: ChangeRecord, after: ChangeRecord, action: str) -> None:
+        """Raises SuiteError `request.version-changed` when somebody was quicker."""
 
 
 class Credentials(Protocol):
     """Credentials; secrets and tokens are sealed."""
 
-    async def put(self, caller: Caller, credential: Credential, secret: str | None) -> Credential:
-        """Insert or replace; a secret that is not given is kept. A token in hand is dropped."""
+    async def put(self, caller: Caller, credential: Credential, secrets: Secrets) -> Credential:
+        """Insert or replace; a secret that is not given is kept. Tokens in hand are dropped."""
 
     async def get(self, tenant: str, integration_id: str, name: str) -> Credential:
         """Raises SuiteError `credential.not-found`."""
@@ -113,8 +200,17 @@ class Credentials(Protocol):
     async def remove(self, caller: Caller, credential: Credential) -> None:
         """Delete it with its secret and token."""
 
-    async def secret(self, credential: Credential) -> str | None:
-        """The secret, unsealed."""
+    async def secrets(self, credential: Credential) -> Secrets:
+        """The secrets, unsealed."""
+
+    async def refresh_token(self, credential: Credential) -> str | None:
+        """The refresh token in hand, unsealed."""
+
+    async def begin_refresh(self, credential: Credential, lease: Lease | None) -> None:
+        """Note, before it is made, that a request with the refresh token is made; `keep` takes the note away."""
+
+    async def lent(self, caller: Caller, credential: Credential, purpose: str) -> None:
+        """Audit that the credential itself was given to a service."""
 
     async def token(self, credential: Credential) -> AccessToken | None:
         """The token in hand, unsealed."""
@@ -127,8 +223,10 @@ class Credentials(Protocol):
         event: Mapping[str, Any],
         event_type: str,
         lease: Lease | None,
+        refresh_token: str | None = None,
     ) -> None:
-        """The new state, its event, and the fencing check, in one transaction; `token` None keeps the old one."""
+        """The new state, its event, and the fencing check, in one transaction; a `token` or `refresh_token` of None
+        keeps the old one."""
 
     async def due_for_test(self, now: datetime) -> Sequence[Credential]:
         """Credentials of active integrations whose test is due."""
@@ -159,20 +257,33 @@ class Tenants(Protocol):
 class TokenEndpoint(Protocol):
     """A provider's token endpoint."""
 
+    async def open_session(self, credential: Credential, secrets: Secrets) -> TokenAnswer:
+        """A Unity token whose user is logged in; never raises for what the provider does."""
+
     async def request(self, credential: Credential, call: TokenCall, operation: str) -> TokenAnswer:
         """One request; never raises for what the provider does."""
 
 
 class Prober(Protocol):
-    """The network stages of a test."""
+    """What Test Connection and the check of permissions ask a peer; nothing here raises for what the peer does."""
 
-    async def run(self, url: str, exchange: ExchangeContext) -> list[StageResult]:
+    async def run(self, url: str, exchange: ExchangeContext, *, budget_s: float) -> list[StageResult]:
         """DNS, TCP, TLS, HTTP, clock."""
 
-    async def metadata(self, url: str, exchange: ExchangeContext, token: str | None) -> StageResult:
+    async def metadata(self, base: str, exchange: ExchangeContext, token: str | None, *, timeout_s: float) -> Reply:
         """Reads [base]/metadata."""
 
-    async def key_published(self, url: str, exchange: ExchangeContext) -> bool | None:
+    async def smart_configuration(
+        self, base: str, exchange: ExchangeContext, *, timeout_s: float
+    ) -> SmartConfiguration:
+        """Reads [base]/.well-known/smart-configuration."""
+
+    async def probe(
+        self, vendor: Vendor, base: str, resource: str, exchange: ExchangeContext, token: str, *, timeout_s: float
+    ) -> Probe:
+        """A search that finds nobody."""
+
+    async def key_published(self, url: str, exchange: ExchangeContext, *, timeout_s: float) -> bool | None:
         """Whether a JWKS URL answers with keys, None when it could not be asked."""
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from common.runtime.settings import ServiceSettings
 
@@ -25,6 +27,17 @@ class AuthGatewaySettings(ServiceSettings):
     watch_every_s: float = Field(
         default=1.0, gt=0, le=60, description="how often it is looked which credentials are due for their test"
     )
+    egress_addresses: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="addresses that vendors see us connect from, separated by commas; for network sheets"
+    )
+    test_timeout_s: float = Field(
+        default=10.0, gt=0, le=10, description="how long Test Connection may take in all; its stages get shares of it"
+    )
     expiry_every_s: float = Field(
         default=60.0, gt=0, le=86_400, description="how often it is looked which ends of secrets are to be announced"
     )
+
+    @field_validator("egress_addresses", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

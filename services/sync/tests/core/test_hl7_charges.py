@@ -55,14 +55,14 @@ def test_without_a_transaction_id_it_is_known_by_message_and_place() -> None:
 @pytest.mark.parametrize(
     ("changed", "rule", "value_class"),
     [
-        (("|CG|", "|ZZ|"), "FT1-6", "text"),
-        (("|CG|", "||"), "FT1-6", "absent"),
-        (("99213^Office visit^C4", ""), "FT1-7", "absent"),
-        (("20260301093000", ""), "FT1-4", "absent"),
-        (("20260301093000", "soon"), "FT1-4", "text"),
-        (("160.00&USD", "much"), "FT1-11", "text"),
-        (("160.00&USD", "160.00&DOLLARS"), "total.currency", "text"),
-        (("|||2|", "|||two|"), "FT1-10", "text"),
+        (("|CG|", "|ZZ|"), "FT1[1]-6", "text"),
+        (("|CG|", "||"), "FT1[1]-6", "absent"),
+        (("99213^Office visit^C4", ""), "FT1[1]-7", "absent"),
+        (("20260301093000", ""), "FT1[1]-4", "absent"),
+        (("20260301093000", "soon"), "FT1[1]-4", "text"),
+        (("160.00&USD", "much"), "FT1[1]-11", "text"),
+        (("160.00&USD", "160.00&DOLLARS"), "FT1[1] total.currency", "text"),
+        (("|||2|", "|||two|"), "FT1[1]-10", "text"),
     ],
 )
 def test_a_bad_row_is_rejected_by_itself(changed: tuple[str, str], rule: str, value_class: str) -> None:

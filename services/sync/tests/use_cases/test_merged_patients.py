@@ -85,7 +85,7 @@ async def test_charges_of_a_message_each_for_itself(house: Any, make: Any) -> No
     assert sorted(one["record"]["kind"] for one in found) == ["charge", "payment"]
     (patient,) = await house.find(identifier_value="4000")
     assert {one["record"]["subject"]["record_id"] for one in found} == {patient["id"]}
-    assert await house.quarantined() == [("charge", "record.invalid", "FT1-6", "open")]
+    assert await house.quarantined() == [("charge", "record.invalid", "FT1[2]-6", "open")]
     body = house.messages.bodies[event.subject]
     house.messages.bodies[event.subject] = type(body)(
         body.id, body.channel, "DFT", "P03", body.received_at, body.body.replace(b"|??|", b"|CD|")

@@ -85,11 +85,19 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "integration.not-found": ErrorRow(404, "There is no such integration", _C, _N, "List the integrations with GET /auth/v1/integrations."),
     "integration.name-taken": ErrorRow(409, "An integration of that name exists", _C, _N, "Choose another name, or change the existing one."),
     "integration.not-active": ErrorRow(409, "The integration is not active", _C, _N, "Resume it with POST /auth/v1/integrations/{id}:resume."),
+    "integration.version-not-found": ErrorRow(404, "The integration has no such version", _C, _N, "List its versions with GET /auth/v1/integrations/{id}/versions."),
+    "integration.delete-unconfirmed": ErrorRow(409, "The consequences of deleting were not looked at, or have changed", _C, _N, "Read POST /auth/v1/integrations/{id}:delete-preview and send its `confirmation`."),
+    "change.not-found": ErrorRow(404, "There is no such change record", _C, _N, "List the change records with GET /auth/v1/changes."),
     "channel.not-found": ErrorRow(404, "The integration has no such channel", _C, _N, "Put the channel with PUT /auth/v1/integrations/{id}/channels/{name}."),
     "credential.not-found": ErrorRow(404, "The integration has no such credential", _C, _N, "Put the credential with PUT /auth/v1/integrations/{id}/credentials/{name}."),
     "credential.rejected": ErrorRow(502, "The PMS refused the credential", _P, _N, "Run Test Connection; renew the client registration or secret and put the credential again."),
     "credential.refresh-failed": ErrorRow(502, "No token could be had from the PMS", _P, _T, "Run Test Connection; the suite tries again by itself."),
-    "credential.unusable": ErrorRow(409, "The credential cannot give a token", _C, _N, "Use a credential whose method yields access tokens."),
+    "credential.unusable": ErrorRow(409, "The credential cannot be used in this way", _C, _N, "Use a credential whose method and grant fit; `detail` says what this one gives."),
+    "credential.reconnect-needed": ErrorRow(409, "Somebody has to let the suite in again", _OP, _N, "Connect the credential with POST /auth/v1/integrations/{id}/credentials/{name}:authorize and the page it names; the suite asks no more until then."),
+    "authorization.unknown": ErrorRow(400, "This way back is not known any more", _C, _N, "Begin again at Connect: a way to the vendor and back is good once and for ten minutes."),
+    "authorization.refused": ErrorRow(502, "The vendor did not grant access", _P, _N, "Begin again, sign in with an account that may grant it, and check client id, redirect URI and scopes with the vendor."),
+    "authorization.issuer-mismatch": ErrorRow(400, "The answer comes from another authorization server", _P, _N, "Do not repeat it; check `issuer` and `authorize_url` of the credential."),
+    "authorization.no-refresh-token": ErrorRow(502, "The vendor granted access for once only", _OP, _N, "Add the scope that gives a refresh token (offline_access or online_access) to the credential, and to the registration at the vendor; then connect again."),
     "launch.issuer-unknown": ErrorRow(422, "The launch's iss belongs to no integration", _OP, _N, "Put the iss as endpoint of a fhir channel, letter by letter; Oracle Health's ends in the tenant."),
     "launch.too-many": ErrorRow(429, "Too many launches in a minute", _C, _T, "Wait a minute; look at GET /auth/v1/launches for who launches again and again."),
     # records and runs
@@ -253,7 +261,7 @@ _SYSTEM_PAGES: Final = (
     " [FHIR](systems/fhir.md)."
 )
 _BY_SYSTEM: Final = frozenset({
-    "credential.rejected", "credential.refresh-failed", "peer.unauthorized", "peer.forbidden", "peer.rate-limited",
+    "credential.rejected", "credential.refresh-failed", "credential.reconnect-needed", "peer.unauthorized", "peer.forbidden", "peer.rate-limited",
     "peer.unavailable", "peer.rejected", "peer.unreadable",
 })  # fmt: skip
 

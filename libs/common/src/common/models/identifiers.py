@@ -48,6 +48,7 @@ PREFIXES: Final[dict[str, str]] = {
     "qua": "quarantined record",
     "key": "key",
     "lau": "SMART launch",
+    "chg": "change record",
     "jti": "token",
     "req": "request",
     "rep": "replica",

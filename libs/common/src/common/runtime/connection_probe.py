@@ -6,16 +6,20 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from common.models.clock import Clock, instant_text
 from common.models.errors import ERRORS, SuiteError
-from common.runtime.outbound import Answer, ExchangeContext, Outbound, Target, target_of
+from common.runtime.certificate import PeerCertificate, parse_certificate
+from common.runtime.outbound import Answer, ExchangeContext, Outbound, Target, endpoint_of, target_of
+from common.runtime.peer_clocks import ClockVerdict, WrongClock, judge_clock
+from common.runtime.time_source import kernel_clock_synchronised
 
 STAGE_TIMEOUT_S: Final = 3.0
 CLOCK_OFFSET_MS_MAX: Final = 30_000
+_LEFT_S_MIN: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,14 @@ _CERTIFICATE_CAUSES: Final[dict[int, str]] = {
 _NO_TLS_CAUSE: Final = "The port speaks no TLS: it may be the port for http."
 _NO_TLS_REASONS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
 _CUT_OFF_CAUSE: Final = "The peer or something in between cuts the connection during the handshake."
+_INTERMEDIATE_CAUSE: Final = (
+    "The peer leaves out an intermediate certificate: its own names an address from which the missing one can be had."
+)
+_PROXY_CAUSE: Final = "Something in between ({word}) opens the TLS connection: the certificate is its own."
+_PROXY_NEXT_STEP: Final = (
+    "Have the network team exempt this host from TLS inspection, or trust the inspection's authority here."
+)
+_NO_CHAIN: Final = frozenset({19, 20, 21})
 _CLOCK_NEXT_STEP: Final = (
     "Compare both clocks with a time server; correct ours with NTP, or tell the PMS administrator."
 )
@@ -82,13 +94,25 @@ _EARLIER_FAILED: Final = "an earlier stage failed"
 class ConnectionProbe:
     """The network stages of one endpoint; stops at the first that fails and marks the rest as skipped."""
 
-    def __init__(self, outbound: Outbound, clock: Clock, *, stage_timeout_s: float = STAGE_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        outbound: Outbound,
+        clock: Clock,
+        *,
+        stage_timeout_s: float = STAGE_TIMEOUT_S,
+        synchronised: Callable[[], bool | None] = kernel_clock_synchronised,
+    ) -> None:
+        self._synchronised = synchronised
         self._outbound = outbound
         self._clock = clock
         self._timeout_s = stage_timeout_s
 
-    async def run(self, url: str, exchange: ExchangeContext) -> list[StageResult]:
-        """DNS, TCP, TLS, HTTP and clock of a URL; HTTP is passed when anything answers, whatever its status."""
+    async def run(self, url: str, exchange: ExchangeContext, *, budget_s: float | None = None) -> list[StageResult]:
+        """DNS, TCP, TLS, HTTP and clock of a URL; HTTP is passed when anything answers, whatever its status.
+
+        `budget_s`: how long all of it may take; the stage that is on when it ends is a time-out.
+        """
+        until = None if budget_s is None else self._clock.monotonic() + budget_s
         try:
             target = target_of(url)
         except SuiteError as error:
@@ -112,7 +136,9 @@ class ConnectionProbe:
         async def http() -> dict[str, Any]:
             accept = {"Accept": "application/fhir+json"}
             answer.append(
-                await self._outbound.request("GET", url, exchange=exchange, headers=accept, timeout_s=self._timeout_s)
+                await self._outbound.request(
+                    "GET", url, exchange=exchange, headers=accept, timeout_s=self._left_s(until)
+                )
             )
             return {"http_status": answer[0].status}
 
@@ -123,19 +149,44 @@ class ConnectionProbe:
             elif any(result.status == "failed" for result in results):
                 results.append(skipped(name, _EARLIER_FAILED))
             else:
-                results.append(await self._stage(name, action))
-        results.append(clock_stage(answer[0]) if answer else skipped("clock", _EARLIER_FAILED))
+                results.append(await self._stage(name, action, self._left_s(until)))
+            if name == "tls":
+                results[-1] = await self._explained(results[-1], connected, target, self._left_s(until))
+        results.append(self._clock_stage(url, answer[0]) if answer else skipped("clock", _EARLIER_FAILED))
         return results
 
-    async def _stage(self, name: str, action: Callable[[], Awaitable[dict[str, Any]]]) -> StageResult:
+    def _left_s(self, until: float | None) -> float:
+        left = self._timeout_s if until is None else min(self._timeout_s, until - self._clock.monotonic())
+        return max(left, _LEFT_S_MIN)
+
+    def _clock_stage(self, url: str, answer: Answer) -> StageResult:
+        if answer.clock_offset_ms is None:
+            return clock_stage(answer)
+        others = self._outbound.peer_clocks.others(endpoint_of(url), self._clock.monotonic())
+        held = self._synchronised()
+        limit_ms = CLOCK_OFFSET_MS_MAX
+        verdict = judge_clock(answer.clock_offset_ms, others, limit_ms=limit_ms, synchronised=held)
+        stage = clock_stage(answer, verdict)
+        return replace(stage, evidence={**stage.evidence, "our_clock_synchronised": held})
+
+    async def _explained(
+        self, result: StageResult, connected: list[str], target: Target, timeout_s: float
+    ) -> StageResult:
+        """A TLS stage with what the certificate says; of a refused one it is asked for again, and nothing is sent."""
+        if result.status == "skipped" or not connected or result.evidence.get("verify") == "":
+            return result
+        certificate = await _certificate_shown(connected[0], target, timeout_s)
+        return result if certificate is None else _with_certificate(result, certificate, self._clock.now())
+
+    async def _stage(self, name: str, action: Callable[[], Awaitable[dict[str, Any]]], timeout_s: float) -> StageResult:
         started = self._clock.monotonic()
         try:
             # The HTTP call keeps the time by itself: cut off from here, it would be recorded as given up by us.
-            async with asyncio.timeout(None if name == "http" else self._timeout_s):
+            async with asyncio.timeout(None if name == "http" else timeout_s):
                 evidence = await action()
             return StageResult(name, "passed", self._elapsed(started), evidence=evidence)
         except TimeoutError:
-            return failed(name, "peer.timeout", self._elapsed(started), timeout_s=self._timeout_s)
+            return failed(name, "peer.timeout", self._elapsed(started), timeout_s=timeout_s)
         except ssl.SSLError as error:
             return _tls_failure(name, error, self._elapsed(started))
         except OSError as error:
@@ -149,14 +200,44 @@ class ConnectionProbe:
         return round((self._clock.monotonic() - started) * 1000, 1)
 
 
-def clock_stage(answer: Answer) -> StageResult:
-    """The peer's clock against ours, from its `Date` header."""
+_WRONG_CLOCK_CAUSES: Final = {
+    WrongClock.OURS: "Our clock is wrong: the other peers' clocks differ from it alike.",
+    WrongClock.PEER: "The peer's clock is wrong: ours agrees with the other peers', or a time source holds it.",
+}
+_WRONG_CLOCK_NEXT_STEPS: Final = {
+    WrongClock.OURS: "Correct this machine's clock with NTP (`timedatectl`, `chronyc tracking`), then test again.",
+    WrongClock.PEER: "Tell the PMS administrator how far the server's clock is off (`clock_offset_ms`).",
+}
+
+
+def clock_stage(answer: Answer, verdict: ClockVerdict | None = None) -> StageResult:
+    """The peer's clock against ours, from its `Date` header; `verdict` says whose is wrong, by the other peers."""
     if answer.clock_offset_ms is None:
         return skipped("clock", "the peer sends no Date header")
     evidence: dict[str, Any] = {"clock_offset_ms": answer.clock_offset_ms, "limit_ms": CLOCK_OFFSET_MS_MAX}
-    if abs(answer.clock_offset_ms) > CLOCK_OFFSET_MS_MAX:
-        return failed("clock", "clock.skew", 0.0, **evidence)
-    return StageResult("clock", "passed", evidence=evidence)
+    if verdict is not None:
+        evidence |= {
+            "other_peers": verdict.others,
+            "other_peers_median_ms": verdict.others_median_ms,
+            "wrong_clock": verdict.wrong.value,
+        }
+    if abs(answer.clock_offset_ms) <= CLOCK_OFFSET_MS_MAX:
+        return StageResult("clock", "passed", evidence=evidence)
+    wrong = verdict.wrong if verdict is not None else WrongClock.UNKNOWN
+    stage = failed("clock", "clock.skew", 0.0, cause=_WRONG_CLOCK_CAUSES.get(wrong), **evidence)
+    return replace(stage, next_step=_WRONG_CLOCK_NEXT_STEPS.get(wrong, stage.next_step))
+
+
+def _with_certificate(result: StageResult, certificate: PeerCertificate, now: datetime) -> StageResult:
+    """The stage with the certificate's evidence; interception and a missing intermediate are told apart (B5 to B8)."""
+    evidence = {**result.evidence, **certificate.evidence(now)}
+    code = evidence.pop("verify_code", None)
+    if certificate.proxy is not None:
+        cause = _PROXY_CAUSE.format(word=certificate.proxy)
+        return replace(result, evidence=evidence, likely_cause=cause, next_step=_PROXY_NEXT_STEP)
+    if code in _NO_CHAIN and certificate.issuer_url and not certificate.self_issued:
+        return replace(result, evidence=evidence, likely_cause=_INTERMEDIATE_CAUSE)
+    return replace(result, evidence=evidence)
 
 
 def _tls_failure(stage: str, error: ssl.SSLError, duration_ms: float) -> StageResult:
@@ -167,8 +248,9 @@ def _tls_failure(stage: str, error: ssl.SSLError, duration_ms: float) -> StageRe
     cause = _NO_TLS_CAUSE if reason in _NO_TLS_REASONS else None
     if isinstance(error, ssl.SSLCertVerificationError):
         cause = _CERTIFICATE_CAUSES.get(error.verify_code, "The peer's certificate is not trusted.")
-    verify = getattr(error, "verify_message", "")
-    return failed(stage, "peer.tls", duration_ms, cause=cause, reason=reason, verify=verify)
+    verify, code = getattr(error, "verify_message", ""), getattr(error, "verify_code", None)
+    evidence = {"verify_code": code} if code is not None else {}
+    return failed(stage, "peer.tls", duration_ms, cause=cause, reason=reason, verify=verify, **evidence)
 
 
 async def _first_that_connects(addresses: list[str], port: int) -> str:
@@ -192,6 +274,26 @@ async def _handshake(address: str, target: Target, context: ssl.SSLContext) -> d
         certificate = tls.getpeercert() or {}
         not_after = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
         return {"protocol": tls.version(), "not_after": instant_text(not_after)}
+    finally:
+        await _close(writer)
+
+
+async def _certificate_shown(address: str, target: Target, timeout_s: float) -> PeerCertificate | None:
+    """The certificate that the peer shows, whether or not it holds; nothing is sent over that connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, writer = await asyncio.open_connection(
+                address, target.port, ssl=context, server_hostname=target.server_name
+            )
+    except (OSError, TimeoutError):
+        return None
+    try:
+        shown: ssl.SSLObject = writer.get_extra_info("ssl_object")
+        der = shown.getpeercert(binary_form=True)
+        return parse_certificate(der) if der else None
     finally:
         await _close(writer)
 

@@ -27,6 +27,7 @@ from opentelemetry.trace import SpanKind
 from common.models.clock import Clock
 from common.models.errors import SuiteError
 from common.runtime.exchanges import Exchange, Exchanges
+from common.runtime.peer_clocks import PeerClocks
 from common.runtime.telemetry import Telemetry, current_traceparent
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -269,6 +270,7 @@ class Outbound:
         verify: ssl.SSLContext | None = None,
     ) -> None:
         self.policy = policy
+        self.peer_clocks = PeerClocks()
         self._exchanges = exchanges
         self._telemetry = telemetry
         self._clock = clock
@@ -398,6 +400,8 @@ class Outbound:
         started_at: datetime,
         started: float,
     ) -> None:
+        if answer is not None and answer.clock_offset_ms is not None:
+            self.peer_clocks.note(endpoint_of(url), answer.clock_offset_ms, self._clock.monotonic())
         self._exchanges.record(
             Exchange(
                 tenant=context.tenant,

@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy import RowMapping, Table, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_gateway.adapters.expiry_tables import forget_expiries
 from auth_gateway.adapters.tables import CredentialRow, IntegrationRow
+from auth_gateway.core.methods import METHODS, Grant, TokenKind
 from auth_gateway.core.refresh import TokenState
-from auth_gateway.ports import AccessToken, Credential
+from auth_gateway.ports import AccessToken, Credential, Secrets
 from common.models.clock import Clock, Ids, instant_text, parse_instant
 from common.models.errors import SuiteError
 from common.models.events import Event
@@ -32,9 +33,10 @@ _PLAIN: Final = ("tenant", "integration_id", "name", "method", "client_id", "tok
 _NO_TOKEN: Final[dict[str, Any]] = {
     "sealed_token": None, "token_sha256": None, "obtained_at": None, "expires_at": None, "failures": 0,
     "retry_at": None,
-    "error_code": None, "tested_at": None,
+    "error_code": None, "tested_at": None, "sealed_refresh": None, "reconnect": False, "unanswered": 0,
 }  # fmt: skip
-_NO_SECRET: Final[dict[str, Any]] = {"sealed_secret": None, "sealed_versions": {}}
+_NO_SECRETS: Final[dict[str, Any]] = {"sealed_secret": None, "sealed_second": None, "sealed_versions": {}}
+_WITH_TOKENS: Final = tuple(sorted(name for name, row in METHODS.items() if row.kind is not TokenKind.NONE))
 _DUE_MAX: Final = 200
 
 
@@ -51,7 +53,7 @@ class SqlCredentialStore:
         self._ids = ids
         self._source = source
 
-    async def put(self, caller: Caller, credential: Credential, secret: str | None) -> Credential:
+    async def put(self, caller: Caller, credential: Credential, secrets: Secrets) -> Credential:
         keys = await self._keyring.tenant(credential.tenant)
         now = self._clock.now()
         values: dict[str, Any] = {name: getattr(credential, name) for name in _PLAIN}
@@ -62,16 +64,22 @@ class SqlCredentialStore:
         }
         # Due a full period from now: the person who put it tests it, or its first use does.
         values |= {**_NO_TOKEN, "test_due_at": now + timedelta(seconds=credential.test_every_s)}
-        if secret is not None:
+        values |= {"grant": credential.grant.value, "options": dict(credential.options)}
+        given = _given(secrets)
+        if "secret" in given:
             values["secret_changed_at"] = now
         async with self._database.write() as session:
-            present = (await session.execute(select(_TABLE.c.version).where(*_is(credential)))).scalar_one_or_none()
-            if secret is not None:
-                values |= await _seal(session, keys, credential, "secret", secret.encode())
+            present = (await session.execute(select(_TABLE).where(*_is(credential)))).mappings().first()
+            if present is not None and present["method"] != credential.method:
+                values |= {"sealed_secret": None, "sealed_second": None}
+            values |= await _seal(session, keys, credential, given)
+            if present is not None and _granted_to(present) == _granted_to(values):
+                del values["sealed_refresh"]
             if present is None:
-                await session.execute(insert(_TABLE).values(**{**_NO_SECRET, **values}, version=1))
+                await session.execute(insert(_TABLE).values(**{**_NO_SECRETS, **values}, version=1))
             else:
-                await session.execute(update(_TABLE).where(*_is(credential)).values(**values, version=present + 1))
+                values["version"] = present["version"] + 1
+                await session.execute(update(_TABLE).where(*_is(credential)).values(**values))
             await self._audit(session, caller, credential, "credential.changed")
         return await self.get(credential.tenant, credential.integration_id, credential.name)
 
@@ -96,8 +104,25 @@ class SqlCredentialStore:
             await forget_expiries(session, credential.integration_id, credential.name)
             await self._audit(session, caller, credential, "credential.removed")
 
-    async def secret(self, credential: Credential) -> str | None:
-        opened = await self._opened(credential, "secret")
+    async def secrets(self, credential: Credential) -> Secrets:
+        return Secrets(*[await self._text(credential, field) for field in ("secret", "second")])
+
+    async def refresh_token(self, credential: Credential) -> str | None:
+        return await self._text(credential, "refresh")
+
+    async def begin_refresh(self, credential: Credential, lease: Lease | None) -> None:
+        unchanged = (*_is(credential), _TABLE.c.version == credential.version)
+        async with self._database.write() as session:
+            if lease is not None:
+                await self._leases.check(session, lease)
+            await session.execute(update(_TABLE).where(*unchanged).values(unanswered=_TABLE.c.unanswered + 1))
+
+    async def lent(self, caller: Caller, credential: Credential, purpose: str) -> None:
+        async with self._database.write() as session:
+            await self._audit(session, caller, credential, "credential.lent", reason=purpose)
+
+    async def _text(self, credential: Credential, field: str) -> str | None:
+        opened = await self._opened(credential, field)
         return None if opened is None else opened.decode()
 
     async def token(self, credential: Credential) -> AccessToken | None:
@@ -117,8 +142,11 @@ class SqlCredentialStore:
         event: Mapping[str, Any],
         event_type: str,
         lease: Lease | None,
+        refresh_token: str | None = None,
     ) -> None:
         values: dict[str, Any] = {
+            "reconnect": state.reconnect,
+            "unanswered": state.unanswered,
             "token_sha256": state.token_sha256,
             "obtained_at": state.obtained_at,
             "expires_at": state.expires_at,
@@ -126,7 +154,8 @@ class SqlCredentialStore:
             "retry_at": state.retry_at,
             "error_code": state.error_code,
         }
-        plain, keys = b"", await self._keyring.tenant(credential.tenant)
+        keys = await self._keyring.tenant(credential.tenant)
+        plain: dict[str, bytes] = {}
         if token is not None:
             document = {
                 "access_token": token.access_token,
@@ -134,14 +163,15 @@ class SqlCredentialStore:
                 "scope": token.scope,
                 "expires_at": instant_text(token.expires_at),
             }
-            plain = orjson.dumps(document)
+            plain["token"] = orjson.dumps(document)
+        if refresh_token is not None:
+            plain["refresh"] = refresh_token.encode()
         # A credential that was put anew meanwhile does not get the token of the old one.
         unchanged = (*_is(credential), _TABLE.c.version == credential.version)
         async with self._database.write() as session:
             if lease is not None:
                 await self._leases.check(session, lease)
-            if plain:
-                values |= await _seal(session, keys, credential, "token", plain)
+            values |= await _seal(session, keys, credential, plain)
             await session.execute(update(_TABLE).where(*unchanged).values(**values))
             await outbox.add(session, [self._event(credential, event_type, event)])
 
@@ -149,7 +179,13 @@ class SqlCredentialStore:
         statement = (
             select(_TABLE)
             .join(_INTEGRATION, _INTEGRATION.c.id == _TABLE.c.integration_id)
-            .where(_TABLE.c.test_due_at <= now, _INTEGRATION.c.state == IntegrationState.ACTIVE)
+            .where(
+                _TABLE.c.test_due_at <= now,
+                _INTEGRATION.c.state == IntegrationState.ACTIVE,
+                # Nobody but a person can mend it, and there is nothing to ask of one without tokens.
+                _TABLE.c.reconnect.is_(False),
+                _TABLE.c.method.in_(_WITH_TOKENS),
+            )
             .order_by(_TABLE.c.test_due_at)
             .limit(_DUE_MAX)
         )
@@ -173,11 +209,13 @@ class SqlCredentialStore:
         plain = keys.open(sealed, record=credential.record, field=field, version=row[1].get(field, 1))
         if keys.stale(sealed):
             async with self._database.write() as session:
-                values = await _seal(session, keys, credential, field, plain)
+                values = await _seal(session, keys, credential, {field: plain})
                 await session.execute(update(_TABLE).where(*_is(credential), column == sealed).values(**values))
         return plain
 
-    async def _audit(self, session: Any, caller: Caller, credential: Credential, action: str) -> None:
+    async def _audit(
+        self, session: Any, caller: Caller, credential: Credential, action: str, *, reason: str | None = None
+    ) -> None:
         detail = {
             "integration_id": credential.integration_id,
             "credential": credential.name,
@@ -186,7 +224,12 @@ class SqlCredentialStore:
         await audit.record(
             session,
             audit.Audit(
-                action=action, subject=credential.integration_id, caller=caller, time=self._clock.now(), detail=detail
+                action=action,
+                subject=credential.integration_id,
+                caller=caller,
+                time=self._clock.now(),
+                detail=detail,
+                reason=reason,
             ),
         )
 
@@ -204,19 +247,31 @@ class SqlCredentialStore:
         )
 
 
+def _granted_to(row: Mapping[str, Any] | RowMapping) -> tuple[Any, ...]:
+    """Whom a person let in, where, and for what: a refresh token belongs to that."""
+    return (*(row[name] for name in ("grant", "client_id", "token_url")), list(row["scopes"]))
+
+
+def _given(secrets: Secrets) -> dict[str, bytes]:
+    given = {"secret": secrets.secret, "second": secrets.second}
+    return {field: value.encode() for field, value in given.items() if value is not None}
+
+
 async def _seal(
-    session: AsyncSession, keys: TenantKeys, credential: Credential, field: str, plain: bytes
+    session: AsyncSession, keys: TenantKeys, credential: Credential, plain: Mapping[str, bytes]
 ) -> dict[str, Any]:
-    """The columns of a value sealed anew. Its version rises by one each time and is authenticated: an older ciphertext
-    put back does not open under the version that the row states."""
+    """The columns of values sealed anew. The version of each rises by one every time and is authenticated: an older
+    ciphertext put back does not open under the version that the row states."""
+    if not plain:
+        return {}
     # Locked: a secret and a token that are kept at once would else lose each other's version.
     present = select(_TABLE.c.sealed_versions).where(*_is(credential)).with_for_update()
-    stated = (await session.execute(present)).scalar_one_or_none() or {}
-    version = stated.get(field, 1) + 1
-    return {
-        f"sealed_{field}": keys.seal(plain, record=credential.record, field=field, version=version),
-        "sealed_versions": {**stated, field: version},
-    }
+    stated = dict((await session.execute(present)).scalar_one_or_none() or {})
+    sealed: dict[str, Any] = {}
+    for field, value in plain.items():
+        stated[field] = stated.get(field, 1) + 1
+        sealed[f"sealed_{field}"] = keys.seal(value, record=credential.record, field=field, version=stated[field])
+    return {**sealed, "sealed_versions": stated}
 
 
 def _is(credential: Credential) -> tuple[Any, ...]:
@@ -229,7 +284,14 @@ def _is(credential: Credential) -> tuple[Any, ...]:
 
 def _credential(row: Any) -> Credential:
     state = TokenState(
-        row["obtained_at"], row["expires_at"], row["failures"], row["retry_at"], row["error_code"], row["token_sha256"]
+        row["obtained_at"],
+        row["expires_at"],
+        row["failures"],
+        row["retry_at"],
+        row["error_code"],
+        row["token_sha256"],
+        row["reconnect"],
+        row["unanswered"],
     )
     plain = {name: row[name] for name in _PLAIN}
     credential = Credential(
@@ -239,5 +301,9 @@ def _credential(row: Any) -> Credential:
         secret_expires_at=row["secret_expires_at"],
         changed_at=row["changed_at"],
         version=row["version"],
+        grant=Grant(row["grant"]),
+        options=row["options"],
+        second_set=row["sealed_second"] is not None,
+        connected=row["sealed_refresh"] is not None,
     )
     return replace(credential, token=state, tested_at=row["tested_at"])

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_gateway.adapters.tables import IntegrationRow
+from auth_gateway.adapters.version_store import keep_version
 from auth_gateway.core.configuration import Document
 from common.models.clock import Clock, Ids, instant_text, parse_instant
 from common.models.errors import SuiteError
@@ -33,13 +34,13 @@ class SqlIntegrationStore:
         self._ids = ids
         self._source = source
 
-    async def add(self, caller: Caller, document: Document) -> None:
+    async def add(self, caller: Caller, document: Document, reason: str | None = None) -> None:
         async with self._database.write() as session:
             try:
                 await session.execute(insert(_TABLE).values(**_values(document)))
             except IntegrityError as error:
                 raise SuiteError("integration.name-taken") from error
-            await self._announce(session, caller, document, "integration.created", sorted(document.body))
+            await self._announce(session, caller, document, "integration.created", sorted(document.body), reason)
 
     async def get(self, tenant: str, integration_id: str) -> Document:
         statement = select(_TABLE).where(_TABLE.c.tenant == tenant, _TABLE.c.id == integration_id)
@@ -66,7 +67,13 @@ class SqlIntegrationStore:
         return Page(items, encode_cursor([instant_text(last.created_at), last.id]) if last else None)
 
     async def save(
-        self, caller: Caller, before: Document, after: Document, action: str, changed: Sequence[str]
+        self,
+        caller: Caller,
+        before: Document,
+        after: Document,
+        action: str,
+        changed: Sequence[str],
+        reason: str | None = None,
     ) -> None:
         statement = (
             update(_TABLE)
@@ -81,7 +88,7 @@ class SqlIntegrationStore:
                 raise SuiteError("integration.name-taken") from error
             if saved is None:
                 raise SuiteError("request.version-changed")
-            await self._announce(session, caller, after, action, changed)
+            await self._announce(session, caller, after, action, changed, reason)
 
     async def set_state(
         self, session: AsyncSession, caller: Caller, integration_id: str, state: IntegrationState, action: str
@@ -93,11 +100,18 @@ class SqlIntegrationStore:
             return
         after = _document(row).changed(self._clock.now(), state=state.value)
         await session.execute(update(_TABLE).where(*mine).values(**_values(after)))
-        await self._announce(session, caller, after, action, ["state"])
+        await self._announce(session, caller, after, action, ["state"], None)
 
     async def _announce(
-        self, session: AsyncSession, caller: Caller, document: Document, action: str, changed: Sequence[str]
+        self,
+        session: AsyncSession,
+        caller: Caller,
+        document: Document,
+        action: str,
+        changed: Sequence[str],
+        reason: str | None,
     ) -> None:
+        await keep_version(session, caller, document, action, changed, reason)
         await audit.record(
             session,
             audit.Audit(
@@ -105,6 +119,7 @@ class SqlIntegrationStore:
                 subject=document.id,
                 caller=caller,
                 time=self._clock.now(),
+                reason=reason,
                 detail={"integration_id": document.id, "version": document.version, "state": document.body["state"]},
             ),
         )

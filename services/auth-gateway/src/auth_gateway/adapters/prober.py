@@ -1,20 +1,23 @@
-"""The network stages of Test Connection."""
+"""What Test Connection and the check of permissions ask a peer."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import orjson
 
+from auth_gateway.core.peer_answers import Probe, Reply, SmartConfiguration, parse_smart_configuration
 from common.models.clock import Clock
 from common.models.errors import SuiteError
-from common.runtime.connection_probe import ConnectionProbe, StageResult, failed
-from common.runtime.outbound import ExchangeContext, Outbound
-from pms.fhir import parse_metadata
+from common.models.integration import Vendor
+from common.runtime.connection_probe import ConnectionProbe, StageResult
+from common.runtime.outbound import Answer, ExchangeContext, Outbound
+from pms.fhir import FhirRequest, metadata, smart_configuration
+from pms.permissions import ProbeResult, probe_request, probe_result
+from pms.signatures import Surface, signature_of
 
-_TIMEOUT_S: Final = 3.0
 _OK: Final = 200
-_CODES: Final = {401: "peer.unauthorized", 403: "peer.forbidden"}
 
 
 class NetworkProber:
@@ -25,37 +28,74 @@ class NetworkProber:
         self._clock = clock
         self._probe = ConnectionProbe(outbound, clock)
 
-    async def run(self, url: str, exchange: ExchangeContext) -> list[StageResult]:
-        return await self._probe.run(url, exchange)
+    async def run(self, url: str, exchange: ExchangeContext, *, budget_s: float) -> list[StageResult]:
+        return await self._probe.run(url, exchange, budget_s=budget_s)
 
-    async def metadata(self, url: str, exchange: ExchangeContext, token: str | None) -> StageResult:
+    async def metadata(self, base: str, exchange: ExchangeContext, token: str | None, *, timeout_s: float) -> Reply:
         started = self._clock.monotonic()
-        headers = {"Accept": "application/fhir+json", **({"Authorization": f"Bearer {token}"} if token else {})}
         try:
-            answer = await self._outbound.request("GET", url, exchange=exchange, headers=headers, timeout_s=_TIMEOUT_S)
+            answer = await self._get(metadata(), base, exchange, token, timeout_s)
         except SuiteError as error:
-            return failed("metadata", error.code, self._elapsed(started))
-        if answer.status != _OK:
-            code = _CODES.get(answer.status, "peer.unavailable" if answer.status >= 500 else "peer.rejected")
-            return failed("metadata", code, self._elapsed(started), http_status=answer.status)
-        try:
-            document = orjson.loads(answer.body)
-        except orjson.JSONDecodeError:
-            document = None
-        found = parse_metadata(document) if isinstance(document, dict) else None
-        if found is None:
-            return failed("metadata", "peer.unreadable", self._elapsed(started), http_status=answer.status)
-        evidence = {"fhir_version": found.fhir_version, "software": found.software}
-        return StageResult("metadata", "passed", self._elapsed(started), evidence=evidence)
+            return Reply(None, self._elapsed(started), error=error.code)
+        return Reply(answer.status, self._elapsed(started), answer.headers.get("content-type", ""), answer.body)
 
-    async def key_published(self, url: str, exchange: ExchangeContext) -> bool | None:
+    async def smart_configuration(
+        self, base: str, exchange: ExchangeContext, *, timeout_s: float
+    ) -> SmartConfiguration:
+        started = self._clock.monotonic()
         try:
-            answer = await self._outbound.request("GET", url, exchange=exchange, timeout_s=_TIMEOUT_S)
+            answer = await self._get(smart_configuration(), base, exchange, None, timeout_s)
+        except SuiteError as error:
+            return SmartConfiguration(False, self._elapsed(started), error.code)
+        return parse_smart_configuration(answer.status, answer.body, self._elapsed(started))
+
+    async def probe(
+        self, vendor: Vendor, base: str, resource: str, exchange: ExchangeContext, token: str, *, timeout_s: float
+    ) -> Probe:
+        started = self._clock.monotonic()
+        try:
+            answer = await self._get(probe_request(vendor, resource), base, exchange, token, timeout_s)
+        except SuiteError as error:
+            return Probe(ProbeResult.UNKNOWN, None, error.code, None, self._elapsed(started))
+        found = signature_of(
+            vendor, Surface.RESOURCE, answer.status, dict(answer.headers), answer.body, now=self._clock.now()
+        )
+        return Probe(
+            probe_result(found, answer.status),
+            answer.status,
+            found.error if found else None,
+            found.code if found else None,
+            self._elapsed(started),
+        )
+
+    async def key_ids(self, url: str, exchange: ExchangeContext, *, timeout_s: float) -> list[str] | None:
+        """The ids of the keys that a JWKS URL serves, None when it does not answer with any."""
+        try:
+            answer = await self._outbound.request("GET", url, exchange=exchange, timeout_s=timeout_s)
+            return [str(key["kid"]) for key in orjson.loads(answer.body)["keys"]] if answer.status == _OK else None
+        except (SuiteError, orjson.JSONDecodeError, KeyError, TypeError):
+            return None
+
+    async def key_published(self, url: str, exchange: ExchangeContext, *, timeout_s: float) -> bool | None:
+        try:
+            answer = await self._outbound.request("GET", url, exchange=exchange, timeout_s=timeout_s)
             return answer.status == _OK and bool(orjson.loads(answer.body).get("keys"))
         except SuiteError:
             return None
         except (orjson.JSONDecodeError, AttributeError):
             return False
+
+    async def _get(
+        self, request: FhirRequest, base: str, exchange: ExchangeContext, token: str | None, timeout_s: float
+    ) -> Answer:
+        headers = {**request.headers, **({"Authorization": f"Bearer {token}"} if token else {})}
+        return await self._outbound.request(
+            request.method,
+            request.url(base),
+            exchange=replace(exchange, operation=request.operation),
+            headers=headers,
+            timeout_s=timeout_s,
+        )
 
     def _elapsed(self, started: float) -> float:
         return round((self._clock.monotonic() - started) * 1000, 1)

@@ -52,6 +52,7 @@ class SigningKeyRow(Base, table=True):
     public: Any = Field(sa_column=Column(JsonText, nullable=False))
     sealed_private: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     created_at: datetime = Field(sa_column=Column(UtcInstant, nullable=False))
+    used_from: datetime | None = Field(sa_column=Column(UtcInstant, nullable=True))
 
 
 class IntegrationRow(Base, table=True):
@@ -102,6 +103,28 @@ class CredentialRow(Base, table=True):
     error_code: str | None
     tested_at: datetime | None = Field(sa_column=Column(UtcInstant, nullable=True))
     test_due_at: datetime = Field(sa_column=Column(UtcInstant, nullable=False))
+    grant: str
+    options: Any = Field(sa_column=Column(JsonText, nullable=False))
+    sealed_second: bytes | None = Field(sa_column=Column(LargeBinary, nullable=True))
+    sealed_refresh: bytes | None = Field(sa_column=Column(LargeBinary, nullable=True))
+    reconnect: bool
+    unanswered: int
+
+
+class AuthorizationRow(Base, table=True):
+    """A browser that was sent to a vendor; known by the hash of its state, the PKCE verifier sealed."""
+
+    __tablename__ = "authorization"
+    __table_args__ = (Index("authorization_expiry", "expires_at"),)
+
+    state_sha256: str = Field(primary_key=True)
+    tenant: str
+    integration_id: str
+    name: str
+    credential_version: int
+    sealed_verifier: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    caller: str
+    expires_at: datetime = Field(sa_column=Column(UtcInstant, nullable=False))
 
 
 class AssertionRow(Base, table=True):

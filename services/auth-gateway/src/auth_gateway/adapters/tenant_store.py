@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import orjson
@@ -12,6 +13,7 @@ from sqlalchemy import Table, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_gateway.adapters.tables import AssertionRow, SigningKeyRow, TenantKeyRow, TenantRow
+from auth_gateway.core.signing_keys import SigningKey, current, published
 from auth_gateway.ports import Tenant
 from common.models.clock import Clock
 from common.models.errors import SuiteError
@@ -79,14 +81,27 @@ class SqlTenantStore:
             return [WrappedKey(row["version"], row["wrapped"], row["seals_from"]) for row in rows]
 
     async def jwks(self, tenant: str) -> dict[str, Any]:
-        statement = (
-            select(_SIGNING.c.public).where(_SIGNING.c.tenant == tenant).order_by(_SIGNING.c.created_at, _SIGNING.c.kid)
-        )
+        statement = select(_SIGNING).where(_SIGNING.c.tenant == tenant).order_by(_SIGNING.c.created_at, _SIGNING.c.kid)
         async with self._database.read() as session:
-            keys = list((await session.execute(statement)).scalars())
-        if not keys:
+            rows = (await session.execute(statement)).mappings().all()
+        if not rows:
             raise SuiteError("tenant.not-found")
-        return {"keys": keys}
+        seen = {key.kid for key in published([_signing_key(row) for row in rows], self._clock.now())}
+        return {"keys": [row["public"] for row in rows if row["kid"] in seen]}
+
+    async def signing_keys(self, tenant: str) -> Sequence[SigningKey]:
+        statement = select(_SIGNING).where(_SIGNING.c.tenant == tenant).order_by(_SIGNING.c.created_at, _SIGNING.c.kid)
+        async with self._database.read() as session:
+            return [_signing_key(row) for row in (await session.execute(statement)).mappings()]
+
+    async def add_signing_key(self, caller: Caller, algorithm: str, wait: timedelta) -> SigningKey:
+        keys, now = await self.keyring.tenant(caller.tenant), self._clock.now()
+        async with self._database.write() as session:
+            kid = await self._new_signing_key(session, caller.tenant, keys, algorithm, used_from=now + wait)
+            await audit.record(
+                session, audit.Audit(action="signing-key.added", subject="signing-key", caller=caller, time=now)
+            )
+        return SigningKey(kid, algorithm, now, now + wait)
 
     async def signer(self, tenant: str, algorithm: str) -> Callable[[dict[str, Any]], str]:
         key = await self._private(tenant, algorithm)
@@ -149,7 +164,15 @@ class SqlTenantStore:
         values = {"version": key.version, "wrapped": key.wrapped, "seals_from": key.seals_from}
         await session.execute(insert(_KEY).values(tenant=tenant, **values))
 
-    async def _new_signing_key(self, session: AsyncSession, tenant: str, keys: TenantKeys, algorithm: str) -> None:
+    async def _new_signing_key(
+        self,
+        session: AsyncSession,
+        tenant: str,
+        keys: TenantKeys,
+        algorithm: str,
+        *,
+        used_from: datetime | None = None,
+    ) -> str:
         key = _generate(algorithm)
         kid = key.thumbprint()
         public = {**key.as_dict(private=False), "kid": kid, "use": "sig", "alg": algorithm}
@@ -162,18 +185,17 @@ class SqlTenantStore:
                 public=public,
                 sealed_private=keys.seal(private, record=kid, field="private-key"),
                 created_at=self._clock.now(),
+                used_from=used_from,
             )
         )
+        return kid
 
     async def _private(self, tenant: str, algorithm: str) -> RSAKey | ECKey:
-        statement = (
-            select(_SIGNING)
-            .where(_SIGNING.c.tenant == tenant, _SIGNING.c.algorithm == algorithm)
-            .order_by(_SIGNING.c.created_at.desc())
-            .limit(1)
-        )
+        used = current(await self.signing_keys(tenant), algorithm, self._clock.now())
+        if used is None:
+            raise SuiteError("tenant.not-found")
         async with self._database.read() as session:
-            row = (await session.execute(statement)).mappings().first()
+            row = (await session.execute(select(_SIGNING).where(_SIGNING.c.kid == used.kid))).mappings().first()
         if row is None:
             raise SuiteError("tenant.not-found")
         keys = await self.keyring.tenant(tenant)
@@ -189,3 +211,7 @@ def _generate(algorithm: str) -> RSAKey | ECKey:
 
 def _tenant(row: Any) -> Tenant:
     return Tenant(row["id"], row["name"], row["state"], row["created_at"])
+
+
+def _signing_key(row: Any) -> SigningKey:
+    return SigningKey(row["kid"], row["algorithm"], row["created_at"], row["used_from"] or row["created_at"])

@@ -7,22 +7,27 @@ and here every address must be checked and every exchange recorded.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final
 
 from authlib.oauth2 import ClientAuth
 from authlib.oauth2.rfc6749.parameters import prepare_token_request
 
 from auth_gateway.core.methods import TokenCall
-from auth_gateway.ports import AccessToken, Credential, TokenAnswer
+from auth_gateway.ports import AccessToken, Credential, Secrets, TokenAnswer
 from common.models.clock import Clock
 from common.models.errors import SuiteError
 from common.models.integration import Vendor
 from common.runtime.outbound import Answer, ExchangeContext, Outbound
 from pms.signatures import Surface, signature_of
 from pms.smart import parse_token_response, scope_shown
+from pms.unity import TOKEN_IDLE_LIFE_S, Session, UnityError, UnityRequest
+from pms.unity_session import authenticate_user, get_token, parse_token, parse_user
 
 _OK: Final = 200
+_SERVER_ERROR: Final = 500
+_URN_BYTES_MAX: Final = 4_000
 
 
 class HttpTokenEndpoint:
@@ -55,6 +60,56 @@ class HttpTokenEndpoint:
             return TokenAnswer(None, asked_at, error_code=error.code)
         return _read(answer, asked_at, credential.scopes)
 
+    async def open_session(self, credential: Credential, secrets: Secrets) -> TokenAnswer:
+        asked_at = self._clock.now()
+        login = get_token(str(credential.options["username"]), secrets.secret or "")
+        answer = await self._unity(credential, login)
+        if isinstance(answer, SuiteError):
+            return TokenAnswer(None, asked_at, error_code=answer.code)
+        given = parse_token(answer.body)
+        if given.token is None:
+            return _refused(answer, given.error, asked_at)
+        session = Session(credential.client_id, str(credential.options["user_name"]), given.token)
+        entered = await self._unity(credential, authenticate_user(session, secrets.second or ""))
+        if isinstance(entered, SuiteError):
+            return TokenAnswer(None, asked_at, error_code=entered.code)
+        user = parse_user(entered.body)
+        if not user.valid:
+            return _refused(entered, user.error, asked_at)
+        token = AccessToken(given.token, "Unity", "", asked_at + timedelta(seconds=TOKEN_IDLE_LIFE_S))
+        seen = _refused(entered, None, asked_at)
+        return replace(
+            seen, token=token, error_code=None, oauth_error=None, duration_ms=answer.duration_ms + entered.duration_ms
+        )
+
+    async def _unity(self, credential: Credential, request: UnityRequest) -> Answer | SuiteError:
+        try:
+            return await self._outbound.request(
+                request.method,
+                request.url(credential.token_url),
+                exchange=ExchangeContext(credential.tenant, credential.integration_id, "", "token", request.operation),
+                headers=request.headers,
+                content=request.body,
+                timeout_s=self._timeout_s,
+            )
+        except SuiteError as error:
+            return error
+
+
+def _refused(answer: Answer, error: UnityError | None, asked_at: datetime) -> TokenAnswer:
+    """Unity's refusals come with HTTP 200; an answer that is none of Unity's is unreadable, or the server's failure."""
+    code = error.error if error else "peer.unavailable" if answer.status >= _SERVER_ERROR else "peer.unreadable"
+    return TokenAnswer(
+        None,
+        asked_at,
+        answer.status,
+        error_code=code,
+        oauth_error=error.name if error else None,
+        rejected=code == "credential.rejected",
+        clock_offset_ms=answer.clock_offset_ms,
+        duration_ms=answer.duration_ms,
+    )
+
 
 def _read(answer: Answer, asked_at: datetime, asked_scopes: Sequence[str]) -> TokenAnswer:
     granted = parse_token_response(answer.body) if answer.status == _OK else None
@@ -66,9 +121,16 @@ def _read(answer: Answer, asked_at: datetime, asked_scopes: Sequence[str]) -> To
             granted.expires_at(asked_at),
         )
         return TokenAnswer(
-            token, asked_at, answer.status, clock_offset_ms=answer.clock_offset_ms, duration_ms=answer.duration_ms
+            token,
+            asked_at,
+            answer.status,
+            clock_offset_ms=answer.clock_offset_ms,
+            duration_ms=answer.duration_ms,
+            refresh_token=granted.refresh_token,
         )
-    found = signature_of(Vendor.FHIR, Surface.TOKEN, answer.status, dict(answer.headers), answer.body, now=asked_at)
+    # A URN says by itself that it is Oracle Health's; a credential does not know its vendor.
+    vendor = Vendor.CERNER if b"cerner" in answer.body[:_URN_BYTES_MAX].lower() else Vendor.FHIR
+    found = signature_of(vendor, Surface.TOKEN, answer.status, dict(answer.headers), answer.body, now=asked_at)
     error = found.error if found else "peer.unreadable"
     said = str(found.evidence.get("oauth_error") or found.code) if found else None
     return TokenAnswer(
@@ -81,4 +143,5 @@ def _read(answer: Answer, asked_at: datetime, asked_scopes: Sequence[str]) -> To
         clock_offset_ms=answer.clock_offset_ms,
         retry_after_s=found.retry_after_s if found else None,
         duration_ms=answer.duration_ms,
+        signature=found.code if found else None,
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from auth_gateway.core.configuration import usable_url
-from auth_gateway.core.methods import METHODS, check_secret
-from auth_gateway.ports import AccessToken, Credential, Credentials, Integrations, TokenAnswer
+from auth_gateway.core.methods import METHODS, Grant, Method, check_fields
+from auth_gateway.ports import AccessToken, Credential, Credentials, Integrations, Secrets, TokenAnswer
 from auth_gateway.use_cases.obtain_token import error_of
 from common.models.clock import Clock, instant_text
 from common.models.errors import FieldError, SuiteError
@@ -25,24 +25,86 @@ Who = Annotated[Caller, Depends(caller_of)]
 
 
 class CredentialBody(BaseModel):
-    """How the suite proves itself to the PMS. The secret is sealed and never comes back."""
+    """How the suite proves itself to the PMS. Secrets are sealed and never come back.
+
+    Which fields a method needs stands in its row (`core/methods.py`); a wrong one is named.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    method: Literal["private_key_jwt", "client_secret_basic", "client_secret_post"]
-    client_id: str = Field(min_length=1, max_length=500, description="the client id the vendor gave")
-    token_url: str = Field(max_length=2000, description="the token endpoint")
+    method: Literal[
+        "private_key_jwt", "client_secret_basic", "client_secret_post", "unity", "api_key", "http_basic", "mutual_tls",
+        "sftp_password", "sftp_key",
+    ]  # fmt: skip
+    client_id: str = Field(
+        default="", max_length=500, description="the client id the vendor gave; Unity: the application name"
+    )
+    token_url: str = Field(default="", max_length=2000, description="the token endpoint; Unity: the base URL")
+    grant: Grant = Field(
+        default=Grant.CLIENT_CREDENTIALS,
+        description="client_credentials: the app's own rights; authorization_code: a person connects it",
+    )
     scopes: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=100)
     secret: SecretStr | None = Field(
-        default=None, max_length=4000, description="client secret; left out: the one before is kept"
+        default=None,
+        max_length=20_000,
+        description="client secret, key, password or private key (PEM); left out: the one before is kept",
     )
     secret_expires_at: datetime | None = Field(default=None, description="when the vendor says it expires")
     algorithm: Literal["RS384", "ES384"] = Field(
         default="RS384", description="private_key_jwt: how assertions are signed"
     )
+    authorize_url: str | None = Field(
+        default=None, max_length=2000, description="authorization_code: the vendor's authorization endpoint"
+    )
+    audience: str | None = Field(
+        default=None, max_length=2000, description="authorization_code: `aud`, the FHIR base URL that is meant"
+    )
+    issuer: str | None = Field(
+        default=None, max_length=2000, description="authorization_code: `iss` of the answer, where the vendor sends it"
+    )
+    username: str | None = Field(
+        default=None, min_length=1, max_length=200, description="HTTP basic, SFTP; Unity: the service user"
+    )
+    user_name: str | None = Field(default=None, min_length=1, max_length=200, description="Unity: the EHR user")
+    user_secret: SecretStr | None = Field(default=None, max_length=500, description="Unity: the EHR user's password")
+    passphrase: SecretStr | None = Field(default=None, max_length=500, description="of the private key")
+    certificate: str | None = Field(
+        default=None, max_length=40_000, description="mutual TLS: the certificate and its chain (PEM)"
+    )
+    host_key: str | None = Field(
+        default=None, max_length=200, pattern="^SHA256:[A-Za-z0-9+/]{43}$", description="SFTP: the server's fingerprint"
+    )
+    header: str | None = Field(
+        default=None, max_length=100, pattern="^[A-Za-z0-9-]+$", description="API key: the header it goes into"
+    )
+    query: str | None = Field(
+        default=None, max_length=100, pattern="^[A-Za-z0-9_.-]+$", description="API key: the query parameter"
+    )
+    refresh_margin_s: int | None = Field(
+        default=None, ge=5, le=86_400, description="refresh so long before the expiry (else after a share of the life)"
+    )
+    token_life_max_s: int | None = Field(
+        default=None, ge=30, le=86_400, description="use a token no longer than this, whatever its provider says"
+    )
     test_every_s: int = Field(
         default=60, ge=10, le=86400, description="how often a token is asked for to see that it works"
     )
+
+
+_OPTIONS: Final = (
+    "authorize_url", "audience", "issuer", "username", "user_name", "certificate", "host_key", "header", "query",
+    "refresh_margin_s", "token_life_max_s",
+)  # fmt: skip
+_URLS: Final = ("token_url", "authorize_url", "audience", "issuer")
+
+
+class LeaseRequest(BaseModel):
+    """What a service says when it borrows a credential that has no token."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    purpose: str = Field(min_length=3, max_length=200, description="what for; it is audited")
 
 
 class TokenRequest(BaseModel):
@@ -62,6 +124,7 @@ class Actions:
     test: Callable[[str, str, str], Awaitable[dict[str, Any]]]
     refresh: Callable[[str, str, str, str], Awaitable[tuple[Credential, TokenAnswer]]]
     token: Callable[[str, str, str, str | None], Awaitable[AccessToken]]
+    lend: Callable[[Caller, str, str, str], Awaitable[dict[str, Any]]]
 
 
 def router(integrations: Integrations, credentials: Credentials, actions: Actions, clock: Clock) -> APIRouter:
@@ -88,7 +151,7 @@ def _resource(api: APIRouter, integrations: Integrations, credentials: Credentia
         present = {row.name: row for row in await credentials.list(caller.tenant, integration_id)}.get(name)
         if present is not None:
             if_match(request, present.version)
-        _check(body, kept=present is not None and present.secret_set)
+        secrets = _checked(body, present)
         credential = Credential(
             tenant=caller.tenant,
             integration_id=integration_id,
@@ -99,12 +162,14 @@ def _resource(api: APIRouter, integrations: Integrations, credentials: Credentia
             scopes=tuple(body.scopes),
             algorithm=body.algorithm,
             test_every_s=body.test_every_s,
-            secret_set=body.secret is not None,
+            secret_set=secrets.secret is not None,
+            grant=body.grant,
+            options={name: value for name in _OPTIONS if (value := getattr(body, name)) is not None},
             secret_expires_at=body.secret_expires_at,
             changed_at=clock.now(),
             version=present.version if present else 0,
         )
-        kept = await credentials.put(caller, credential, body.secret.get_secret_value() if body.secret else None)
+        kept = await credentials.put(caller, credential, secrets)
         response.headers["ETag"] = etag(kept.version)
         return _json(kept)
 
@@ -154,17 +219,40 @@ def _verbs(api: APIRouter, actions: Actions) -> None:
             "scope": found.scope,
         }
 
+    @api.post(
+        "/integrations/{integration_id}/credentials/{name}:lease", summary="A credential without a token (services)"
+    )
+    async def lease(integration_id: str, name: Name, body: LeaseRequest, caller: Who) -> dict[str, Any]:
+        """Keys, passwords and certificates for one purpose, for some minutes; audited."""
+        return await actions.lend(caller, check_id(integration_id, "int"), name, body.purpose)
 
-def _check(body: CredentialBody, *, kept: bool) -> None:
-    if not usable_url(body.token_url):
-        expected = "Expected an http or https URL without user, query or fragment."
-        raise SuiteError("request.invalid", fields=[FieldError("/token_url", "url", expected)])
+
+def _checked(body: CredentialBody, present: Credential | None) -> Secrets:
+    """The secrets of a form whose fields fit its method. Raises SuiteError `request.invalid` naming every field."""
+    method = METHODS[body.method]
+    second = getattr(body, method.second) if method.second else None
+    given = {name for name in body.model_fields_set if getattr(body, name) not in (None, "", [])}
+    kept = _kept(method, present) if present is not None and present.method == body.method else set()
+    check_fields(method, given, grant=body.grant, kept=kept)
+    fields = [
+        FieldError(f"/{name}", "url", "Expected an http or https URL without user, query or fragment.")
+        for name in _URLS
+        if getattr(body, name) and not usable_url(getattr(body, name))
+    ]
     if body.secret_expires_at is not None and body.secret_expires_at.tzinfo is None:
-        raise SuiteError(
-            "request.invalid",
-            fields=[FieldError("/secret_expires_at", "time_zone", "Expected an instant with an offset.")],
-        )
-    check_secret(METHODS[body.method], given=body.secret is not None, kept=kept)
+        fields.append(FieldError("/secret_expires_at", "time_zone", "Expected an instant with an offset."))
+    if fields:
+        raise SuiteError("request.invalid", fields=fields)
+    return Secrets(_revealed(body.secret), _revealed(second))
+
+
+def _kept(method: Method, present: Credential) -> set[str]:
+    held = {"secret": present.secret_set, method.second: present.second_set}
+    return {name for name, is_held in held.items() if is_held}
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
 
 
 def _json(credential: Credential) -> dict[str, Any]:
@@ -184,11 +272,15 @@ def _json(credential: Credential) -> dict[str, Any]:
         "algorithm": credential.algorithm,
         "test_every_s": credential.test_every_s,
         "secret_set": credential.secret_set,
+        "grant": credential.grant.value,
+        **{name: credential.options.get(name) for name in _OPTIONS},
+        "connected": credential.connected,
         "version": credential.version,
         **{name: instant_text(value) if value else None for name, value in instants.items()},
         "token": {
             "expires_at": instant_text(state.expires_at) if state.expires_at else None,
             "failures": state.failures,
             "error_code": state.error_code,
+            "reconnect": state.reconnect,
         },
     }

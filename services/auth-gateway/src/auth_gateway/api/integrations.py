@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from auth_gateway.core.configuration import Document, Step, check_channel, moved
@@ -19,6 +19,7 @@ from common.runtime.idempotency import IdempotentRoute
 
 Name = Annotated[str, Path(pattern="^[a-z][a-z0-9-]{0,62}$", description="lower case letters, digits and hyphens")]
 Who = Annotated[Caller, Depends(caller_of)]
+Reason = Annotated[str | None, Header(alias="X-Change-Reason", max_length=500, description="why; kept with the change")]
 
 
 class IdentifierSystemBody(BaseModel):
@@ -132,14 +133,19 @@ def _documents(api: APIRouter, integrations: Integrations, clock: Clock, ids: Id
 
     @api.patch("/integrations/{integration_id}", summary="Change a PMS system")
     async def change(
-        integration_id: str, body: IntegrationChange, request: Request, response: Response, caller: Who
+        integration_id: str,
+        body: IntegrationChange,
+        request: Request,
+        response: Response,
+        caller: Who,
+        reason: Reason = None,
     ) -> dict[str, Any]:
         """Replaces the parts that are given."""
         before = await integrations.get(caller.tenant, check_id(integration_id, "int"))
         if_match(request, before.version)
         parts = body.model_dump(mode="json", exclude_none=True)
         after = before.changed(clock.now(), **parts)
-        await integrations.save(caller, before, after, "integration.changed", sorted(parts))
+        await integrations.save(caller, before, after, "integration.changed", sorted(parts), reason)
         return _answer(after, response)
 
 
@@ -167,7 +173,13 @@ def _states(api: APIRouter, integrations: Integrations, clock: Clock) -> None:
 def _channels(api: APIRouter, integrations: Integrations, clock: Clock) -> None:
     @api.put("/integrations/{integration_id}/channels/{name}", summary="Put a channel")
     async def put(
-        integration_id: str, name: Name, body: ChannelBody, request: Request, response: Response, caller: Who
+        integration_id: str,
+        name: Name,
+        body: ChannelBody,
+        request: Request,
+        response: Response,
+        caller: Who,
+        reason: Reason = None,
     ) -> dict[str, Any]:
         """Adds the channel, or replaces it (then If-Match with the integration's ETag)."""
         before = await integrations.get(caller.tenant, check_id(integration_id, "int"))
@@ -176,7 +188,7 @@ def _channels(api: APIRouter, integrations: Integrations, clock: Clock) -> None:
         channel = body.model_dump(mode="json")
         check_channel(Vendor(before.body["vendor"]), channel)
         after = before.changed(clock.now(), channels={**before.body["channels"], name: channel})
-        await integrations.save(caller, before, after, "channel.changed", [f"channels.{name}"])
+        await integrations.save(caller, before, after, "channel.changed", [f"channels.{name}"], reason)
         response.headers["ETag"] = etag(after.version)
         return channel
 
@@ -188,14 +200,14 @@ def _channels(api: APIRouter, integrations: Integrations, clock: Clock) -> None:
         return _channel(document, name)
 
     @api.delete("/integrations/{integration_id}/channels/{name}", status_code=204, summary="Remove a channel")
-    async def remove(integration_id: str, name: Name, request: Request, caller: Who) -> None:
+    async def remove(integration_id: str, name: Name, request: Request, caller: Who, reason: Reason = None) -> None:
         """What it did stops; records stay."""
         before = await integrations.get(caller.tenant, check_id(integration_id, "int"))
         _channel(before, name)
         if_match(request, before.version)
         channels = {key: value for key, value in before.body["channels"].items() if key != name}
         after = before.changed(clock.now(), channels=channels)
-        await integrations.save(caller, before, after, "channel.removed", [f"channels.{name}"])
+        await integrations.save(caller, before, after, "channel.removed", [f"channels.{name}"], reason)
 
 
 def _channel(document: Document, name: str) -> dict[str, Any]:

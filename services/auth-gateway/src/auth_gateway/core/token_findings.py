@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from pms.cerner import TOKEN_URNS
+
 REGISTRATION_TRAVELS: Final = timedelta(hours=12)
 CLOCK_OFFSET_MS_MAX: Final = 30_000
 
@@ -27,6 +29,8 @@ class TokenEvidence:
     worked_before: bool
     key_published: bool | None
     uses_our_key: bool
+    signature: str | None = None
+    audience_differs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +90,25 @@ def causes(evidence: TokenEvidence, now: datetime) -> Sequence[Cause]:
                 unpublished,
             )
         )
-    return sorted(found, key=lambda cause: not cause.supported)
+    return [*_settled(evidence), *sorted(found, key=lambda cause: not cause.supported)]
+
+
+_URNS: Final = {f"cerner.{row.name}": row for row in TOKEN_URNS}
+
+
+def _settled(evidence: TokenEvidence) -> Sequence[Cause]:
+    """What the answer itself names, or the server's own configuration contradicts."""
+    found = []
+    row = _URNS.get(evidence.signature or "")
+    if row is not None:
+        found.append(Cause(f"cerner.{row.name}", row.meaning, row.next_step, supported=True))
+    if evidence.audience_differs:
+        found.append(
+            Cause(
+                "audience.wrong",
+                "The token URL is not the one that the server's SMART configuration names.",
+                "Put the token_endpoint of the SMART configuration as the credential's token URL.",
+                supported=True,
+            )
+        )
+    return found

@@ -1,84 +1,222 @@
-"""Test Connection: DNS, TCP, TLS, HTTP, clock, token, metadata, each with evidence, likely cause and next step."""
+"""Test Connection: DNS, TCP, TLS, HTTP, clock, token, identity, metadata, SMART configuration, read, permissions.
+
+Each stage has evidence, a likely cause and a next step; all of it takes at most `Tester.budget_s`. A token request that
+takes longer is not cut off (a provider may have rotated a refresh token by then): it ends by itself and is kept.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from auth_gateway.core.methods import METHODS
+from auth_gateway.core.peer_answers import SmartConfiguration, token_url_differs
 from auth_gateway.core.token_findings import TokenEvidence, causes
-from auth_gateway.ports import Credential, Integrations, Prober, TokenAnswer
+from auth_gateway.ports import AccessToken, Credential, Integrations, Prober, TokenAnswer
+from auth_gateway.use_cases.connection_stages import (
+    disabled_stage,
+    explained,
+    metadata_stage,
+    permissions_stage,
+    read_resource,
+    read_stages,
+    smart_stage,
+)
 from auth_gateway.use_cases.obtain_token import Broker, refresh_token
-from common.models.clock import instant_text
-from common.models.errors import ERRORS
-from common.models.integration import ChannelKind
-from common.runtime.connection_probe import StageResult, skipped
+from common.models.clock import Clock, instant_text
+from common.models.errors import ERRORS, SuiteError
+from common.models.integration import ChannelKind, Vendor
+from common.runtime.connection_probe import StageResult, failed, skipped
 from common.runtime.outbound import ExchangeContext
 
+# Shares of the budget that a stage may take at most; together more than all of it, which the deadline sees to.
+_NETWORK_SHARE: Final = 0.5
+_TOKEN_SHARE: Final = 0.4
+_CALL_SHARE: Final = 0.2
+_LEFT_S_MIN: Final = 0.05
 _NETWORK: Final = frozenset({"dns", "tcp", "tls", "http"})
+_BEHIND_TOKEN: Final = ("identity", "metadata", "smart-configuration", "read", "permissions")
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """When a test has to be over."""
+
+    clock: Clock
+    budget_s: float
+    until: float
+
+    def left(self, share: float) -> float:
+        """How long a stage may take, in seconds; never nothing, so that it can be a time-out by its own name."""
+        return max(min(share * self.budget_s, self.until - self.clock.monotonic()), _LEFT_S_MIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Tester:
+    """What a test needs. `pending`: token requests that a test did not wait for to the end."""
+
+    broker: Broker
+    integrations: Integrations
+    prober: Prober
+    budget_s: float
+    pending: set[asyncio.Task[tuple[Credential, TokenAnswer]]] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    """Whom the stages behind the network ask; `base` None: there is no fhir channel."""
+
+    vendor: Vendor
+    base: str | None
+    exchange: ExchangeContext
+    deadline: Deadline
 
 
 async def test_credential(
-    broker: Broker,
-    integrations: Integrations,
-    prober: Prober,
-    tenant: str,
-    integration_id: str,
-    name: str,
-    *,
-    jwks_url: str,
+    tester: Tester, tenant: str, integration_id: str, name: str, *, jwks_url: str
 ) -> dict[str, Any]:
     """All stages in order. Raises SuiteError `integration.not-found` or `credential.not-found` only."""
-    document = await integrations.get(tenant, integration_id)
-    credential = await broker.credentials.get(tenant, integration_id, name)
-    exchange = ExchangeContext(tenant, integration_id, "", "probe", "credential-test")
-    began_at, began = broker.clock.now(), broker.clock.monotonic()
-    stages = await prober.run(credential.token_url, exchange)
+    clock = tester.broker.clock
+    document = await tester.integrations.get(tenant, integration_id)
+    credential = await tester.broker.credentials.get(tenant, integration_id, name)
+    began_at, began = clock.now(), clock.monotonic()
+    peer = _Peer(
+        Vendor(document.body["vendor"]),
+        _fhir_endpoint(document.body),
+        ExchangeContext(tenant, integration_id, "", "probe", "credential-test"),
+        Deadline(clock, tester.budget_s, began + tester.budget_s),
+    )
+    stages = await tester.prober.run(credential.token_url, peer.exchange, budget_s=peer.deadline.left(_NETWORK_SHARE))
     if any(stage.status == "failed" and stage.stage in _NETWORK for stage in stages):
-        stages += [
-            skipped("token", "the token endpoint cannot be reached"),
-            skipped("metadata", "an earlier stage failed"),
-        ]
+        stages.append(skipped("token", "the token endpoint cannot be reached"))
+        stages += [skipped(stage, "an earlier stage failed") for stage in _BEHIND_TOKEN]
     else:
-        stages += await _with_token(broker, prober, credential, document.body, exchange, jwks_url)
-    failed = next((stage for stage in stages if stage.status == "failed"), None)
+        stages += await _behind_network(tester, credential, peer, jwks_url)
+    failing = next((stage for stage in stages if stage.status == "failed"), None)
     return {
         "integration_id": integration_id,
         "credential": name,
-        "status": "failed" if failed else "passed",
-        "failed_stage": failed.stage if failed else None,
-        "likely_cause": failed.likely_cause if failed else None,
-        "next_step": failed.next_step if failed else None,
+        "status": "failed" if failing else "passed",
+        "failed_stage": failing.stage if failing else None,
+        "likely_cause": failing.likely_cause if failing else None,
+        "next_step": failing.next_step if failing else None,
         "stages": [stage.as_json() for stage in stages],
         "started_at": instant_text(began_at),
-        "duration_ms": round((broker.clock.monotonic() - began) * 1000, 1),
+        "duration_ms": round((clock.monotonic() - began) * 1000, 1),
     }
 
 
-async def _with_token(
-    broker: Broker, prober: Prober, credential: Credential, body: Any, exchange: ExchangeContext, jwks_url: str
-) -> list[StageResult]:
-    before = credential.token
-    credential, answer = await refresh_token(
-        broker, credential.tenant, credential.integration_id, credential.name, "test"
-    )
+async def _behind_network(tester: Tester, credential: Credential, peer: _Peer, jwks_url: str) -> list[StageResult]:
+    worked_before = credential.token.obtained_at is not None
+    credential, answer = await _token(tester, credential, peer.deadline)
+    token = answer.token.access_token if answer.token else None
+    metadata, smart = await _described(tester.prober, peer, token)
+    smart_result = _smart_result(smart, credential, works=token is not None)
     if answer.token is None:
-        published = await prober.key_published(jwks_url, exchange) if METHODS[credential.method].uses_our_key else None
-        stage = _refused(
-            credential, answer, worked_before=before.obtained_at is not None, published=published, broker=broker
+        published = None
+        if METHODS[credential.method].uses_our_key:
+            published = await tester.prober.key_published(
+                jwks_url, peer.exchange, timeout_s=peer.deadline.left(_CALL_SHARE)
+            )
+        differs = smart is not None and token_url_differs(smart, credential.token_url)
+        refused = _refused(
+            credential,
+            answer,
+            worked_before=worked_before,
+            published=published,
+            differs=differs,
+            clock=peer.deadline.clock,
         )
-        return [stage, skipped("metadata", "there is no token")]
+        return [
+            refused, disabled_stage(answer.signature, answer.oauth_error), metadata, smart_result,
+            skipped("read", "there is no token"), skipped("permissions", "there is no token"),
+        ]  # fmt: skip
     evidence = {"expires_at": instant_text(answer.token.expires_at), "scope": answer.token.scope}
-    stages = [StageResult("token", "passed", round(answer.duration_ms, 1), evidence=evidence)]
-    endpoint = _fhir_endpoint(body)
-    if endpoint is None:
-        return [*stages, skipped("metadata", "the integration has no fhir channel")]
-    return [*stages, await prober.metadata(f"{endpoint.rstrip('/')}/metadata", exchange, answer.token.access_token)]
+    granted = StageResult("token", "passed", round(answer.duration_ms, 1), evidence=evidence)
+    identity, read = await _read(tester.prober, credential, peer, answer.token, metadata)
+    permissions = permissions_stage(peer.vendor, credential.scopes, answer.token.scope.split())
+    return [granted, identity, metadata, smart_result, read, permissions]
+
+
+async def _token(tester: Tester, credential: Credential, deadline: Deadline) -> tuple[Credential, TokenAnswer]:
+    """A new token; one that does not come in time is a time-out here and kept when it comes."""
+    asked_at, limit_s = deadline.clock.now(), deadline.left(_TOKEN_SHARE)
+    task = asyncio.create_task(
+        refresh_token(tester.broker, credential.tenant, credential.integration_id, credential.name, "test"),
+        name="auth-gateway.test-token",
+    )
+    tester.pending.add(task)
+    task.add_done_callback(tester.pending.discard)
+    task.add_done_callback(_seen)
+    done, _ = await asyncio.wait({task}, timeout=limit_s)
+    if not done:
+        return credential, TokenAnswer(None, asked_at, error_code="peer.timeout", duration_ms=limit_s * 1000)
+    try:
+        return task.result()
+    except SuiteError as error:
+        return credential, TokenAnswer(None, asked_at, error_code=error.code)
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """What a request that nobody waits for ends with is kept by itself; its failure is no failure of the loop."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def _described(prober: Prober, peer: _Peer, token: str | None) -> tuple[StageResult, SmartConfiguration | None]:
+    """What the server says of itself; both need no token, so they are asked for also when there is none."""
+    if peer.base is None:
+        return skipped("metadata", "the integration has no fhir channel"), None
+    limit_s = peer.deadline.left(_CALL_SHARE)
+    reply, smart = await asyncio.gather(
+        prober.metadata(peer.base, peer.exchange, token, timeout_s=limit_s),
+        prober.smart_configuration(peer.base, peer.exchange, timeout_s=limit_s),
+    )
+    stage = metadata_stage(peer.base, reply)
+    if reply.status is None:
+        # The FHIR server may be another host than the token endpoint, with a network, a certificate of its own.
+        network = await prober.run(peer.base, peer.exchange, budget_s=peer.deadline.left(_CALL_SHARE))
+        stage = explained(stage, network)
+    return stage, smart
+
+
+def _smart_result(smart: SmartConfiguration | None, credential: Credential, *, works: bool) -> StageResult:
+    if smart is None:
+        return skipped("smart-configuration", "the integration has no fhir channel")
+    return smart_stage(
+        smart,
+        token_url=credential.token_url,
+        method=credential.method,
+        algorithm=credential.algorithm,
+        works=works,
+    )
+
+
+async def _read(
+    prober: Prober, credential: Credential, peer: _Peer, token: AccessToken, metadata: StageResult
+) -> tuple[StageResult, StageResult]:
+    if peer.base is None:
+        reason = "the integration has no fhir channel"
+        return skipped("identity", reason), skipped("read", reason)
+    if metadata.status == "failed":
+        reason = "the server's metadata cannot be read"
+        return skipped("identity", reason), skipped("read", reason)
+    resource = read_resource(peer.vendor, [*token.scope.split(), *credential.scopes])
+    limit_s = peer.deadline.left(_CALL_SHARE)
+    probe = await prober.probe(peer.vendor, peer.base, resource, peer.exchange, token.access_token, timeout_s=limit_s)
+    return read_stages(resource, probe)
 
 
 def _refused(
-    credential: Credential, answer: TokenAnswer, *, worked_before: bool, published: bool | None, broker: Broker
+    credential: Credential,
+    answer: TokenAnswer,
+    *,
+    worked_before: bool,
+    published: bool | None,
+    differs: bool,
+    clock: Clock,
 ) -> StageResult:
     evidence = TokenEvidence(
         oauth_error=answer.oauth_error,
@@ -89,24 +227,24 @@ def _refused(
         worked_before=worked_before,
         key_published=published,
         uses_our_key=METHODS[credential.method].uses_our_key,
+        signature=answer.signature,
+        audience_differs=differs,
     )
-    found = causes(evidence, broker.clock.now()) if answer.rejected else ()
+    found = causes(evidence, clock.now()) if answer.rejected else ()
     code = answer.error_code or "credential.refresh-failed"
     supported: Sequence[Any] = [cause for cause in found if cause.supported]
-    stage = StageResult(
+    stage = failed(
         "token",
-        "failed",
-        round(answer.duration_ms, 1),
         code,
-        {
-            "http_status": answer.http_status,
-            "oauth_error": answer.oauth_error,
-            "clock_offset_ms": answer.clock_offset_ms,
-            "key_published": published,
-            "causes": [{"code": cause.code, "text": cause.text, "supported": cause.supported} for cause in found],
-        },
-        next_step=ERRORS[code].next_step if code in ERRORS else None,
+        answer.duration_ms,
+        http_status=answer.http_status,
+        oauth_error=answer.oauth_error,
+        signature=answer.signature,
+        clock_offset_ms=answer.clock_offset_ms,
+        key_published=published,
+        causes=[{"code": cause.code, "text": cause.text, "supported": cause.supported} for cause in found],
     )
+    stage = replace(stage, next_step=ERRORS[code].next_step if code in ERRORS else None)
     if supported:
         return replace(stage, likely_cause=supported[0].text, next_step=supported[0].next_step)
     return stage

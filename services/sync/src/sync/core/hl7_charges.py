@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -65,10 +65,17 @@ def charges_of(
             record = Charge.model_validate(_charge(ft1, systems, read_time) | shared)
             taken.append(MappedCharge(number, external_id, record))
         except RejectedError as error:
-            rejected.append(RejectedRow(number, external_id, error.rejection))
+            rejected.append(RejectedRow(number, external_id, _placed(error.rejection, number)))
         except ValidationError as error:
-            rejected.append(RejectedRow(number, external_id, rejection_of(error)))
+            rejected.append(RejectedRow(number, external_id, _placed(rejection_of(error), number)))
     return tuple(taken), tuple(rejected)
+
+
+def _placed(rejection: Rejection, number: int) -> Rejection:
+    """With the segment's number in the rule: `FT1[2]-6`."""
+    place = f"FT1[{number}]"
+    rule = rejection.rule.removeprefix("FT1")
+    return replace(rejection, rule=f"{place}{rule}" if rule != rejection.rule else f"{place} {rule}")
 
 
 def _charge(ft1: Segment, systems: Sequence[IdentifierSystem], read_time: ReadTime) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from alembic import op
 
 from common.runtime.columns import JsonText, UtcInstant
 
-revision = "0004_keys"
-down_revision = "0003_expiry"
+revision = "0006_keys"
+down_revision = "0005_expiry"
 branch_labels = None
 depends_on = None
 

@@ -7,8 +7,8 @@ from alembic import op
 
 from common.runtime.columns import UtcInstant
 
-revision = "0007_fleet"
-down_revision = "0006_access"
+revision = "0010_fleet"
+down_revision = "0009_access"
 branch_labels = None
 depends_on = None
 

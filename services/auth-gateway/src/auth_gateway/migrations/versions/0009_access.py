@@ -7,8 +7,8 @@ from alembic import op
 
 from common.runtime.columns import UtcInstant
 
-revision = "0006_access"
-down_revision = "0005_tenants"
+revision = "0009_access"
+down_revision = "0008_signing_keys"
 branch_labels = None
 depends_on = None
 

@@ -7,8 +7,8 @@ from alembic import op
 
 from common.runtime.columns import UtcInstant
 
-revision = "0003_expiry"
-down_revision = "0002_launches"
+revision = "0005_expiry"
+down_revision = "0004_versions"
 branch_labels = None
 depends_on = None
 
