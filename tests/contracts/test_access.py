@@ -18,7 +18,7 @@ from suite.composition import SERVICES
 ID_OF = {
     "integration_id": "int", "exchange_id": "exc", "test_id": "cts", "alert_id": "alr", "webhook_id": "whk",
     "dead_letter_id": "ded", "message_id": "msg", "run_id": "run", "record_id": "rec", "schedule_id": "sch",
-    "tenant_id": "ten",
+    "tenant_id": "ten", "access_id": "acc",
 }  # fmt: skip
 PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 

@@ -7,6 +7,7 @@ exchange rows, audit entries, alerts, every event on the bus, and what services 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import re
@@ -29,7 +30,9 @@ pytestmark = pytest.mark.e2e
 
 FAMILY, GIVEN, MRN, BIRTH = "Kanarienvogel", "Theodosia", "CANARY77120455", "1933-03-31"
 TOKEN, SECRET = "canary-token-5f2c9e", "canary-s3cret-81ac"
-CANARIES = (FAMILY, GIVEN, MRN, "77120455", BIRTH, "19330331", TOKEN, SECRET)
+# The key-encryption key as it stands in the environment; and a secret that was replaced by the one above.
+KEY, FORMER_SECRET = base64.b64encode(b"canary-of-the-key-encryption-key").decode(), "canary-f0rmer-2d90"
+CANARIES = (FAMILY, GIVEN, MRN, "77120455", BIRTH, "19330331", TOKEN, SECRET, FORMER_SECRET, KEY)
 PERSON = f"{FAMILY}, {GIVEN} born {BIRTH} {MRN} {TOKEN} {SECRET}"
 # What the console exporter writes of a metric when it has nothing else to say is long; what must be there is this.
 SPAN_NAMES = ("hl7.receive", "POST /sync/v1/records/{record_type}:search", "fhir Patient.search")
@@ -291,6 +294,31 @@ def vendor_roads(suite: Suite, provider: Provider, places: Places) -> None:
     } <= provider.asked
 
 
+def vault_roads(suite: Suite, provider: Provider, places: Places) -> None:
+    """A secret is replaced and used, its end recorded, rights are taken in an emergency and refused to others."""
+    integration_id = suite.call("POST", "/auth/v1/integrations", {"name": "vault", "vendor": "cerner"})["id"]
+    path = f"/auth/v1/integrations/{integration_id}/credentials/api"
+    body = {"method": "client_secret_post", "client_id": "practice", "token_url": provider.url + "/token"}
+    suite.call("PUT", path, {**body, "secret": FORMER_SECRET})
+    etag, statuses = suite.request("GET", path).headers["etag"], []
+    for secret, headers in ((SECRET, {}), ({"a": SECRET}, {"If-Match": etag}), (SECRET, {"If-Match": etag})):
+        answer = suite.request("PUT", path, {**body, "secret": secret}, headers=headers)
+        places.add("answers of the vault", answer.text)
+        statuses.append(answer.status_code)
+    assert statuses == [428, 422, 200]
+    emergency = {"role": "phi-reviewer", "reason": "the feed of the ward stands still"}
+    for method, address, sent in (
+        ("POST", f"{path}:refresh", None),
+        ("PUT", f"{path}/expiries/client-secret", {"life_days": SECRET}),
+        ("PUT", f"{path}/expiries/client-secret", {"life_days": 3}),
+        ("GET", "/auth/v1/expiries", None),
+        ("POST", "/auth/v1/break-glass", emergency),
+        ("POST", "/auth/v1/support-access", {"subject": "helper", "role": "operator", "reason": "run 17 fails"}),
+        ("GET", "/auth/v1/platform/keys", None),
+    ):
+        places.add("answers of the vault", suite.request(method, address, sent).text)
+
+
 def ended_run(suite: Suite, run_id: str) -> dict[str, Any] | None:
     run: dict[str, Any] = suite.call("GET", f"/sync/v1/runs/{run_id}")
     return run if run["state"] in {"finished", "failed", "cancelled"} else None
@@ -346,16 +374,18 @@ def spans_of_trace(log: str, trace_id: str) -> set[str]:
 
 def test_nothing_of_a_patient_and_no_secret_leaves(tmp_path: Path, provider: Provider) -> None:
     places = Places()
-    environment = {"PS_TELEMETRY_EXPORTER": "console", "PS_LOG_LEVEL": "DEBUG", "PS_LOG_FORMAT": "json"}
+    environment = {"PS_TELEMETRY_EXPORTER": "console", "PS_LOG_LEVEL": "DEBUG", "PS_LOG_FORMAT": "json", "PS_KEY": KEY}
     with embedded_suite(tmp_path / "data", environment=environment) as suite:
         wait_for_patients(suite)
         people = patients_of_the_simulator(suite)
         hl7_roads(suite, places)
         bad_requests(suite, places)
         vendor_roads(suite, provider, places)
+        vault_roads(suite, provider, places)
         rows = eventually(lambda: suite.call("GET", "/diagnostics/v1/exchanges?kind=hl7v2")["items"], within_s=20)
         assert len(rows) > 3
         collect(suite, places)
+        collect_files(suite, places)  # the write-ahead logs are there while it runs only
         assert suite.processes["suite"].stop() == 0
         collect_files(suite, places)
     log = "".join(places.texts["log"])
@@ -363,7 +393,8 @@ def test_nothing_of_a_patient_and_no_secret_leaves(tmp_path: Path, provider: Pro
     # One trace from the sender's message over the bus to the record, without a byte of the message being touched.
     trace_id = mllp_trace_id("EPIC", "DEMO", "20261123101500", "CONTROL-1")
     assert spans_of_trace(log, trace_id) >= {"hl7.receive", "sync.hl7 handle"}
-    assert "file bus.sqlite3" in places.texts
+    assert {"file bus.sqlite3", "file auth-gateway.sqlite3-wal"} <= set(places.texts)
+    assert any("break-glass.opened" in text for text in places.texts["audit"])
     assert len(people) > 400
     for wanted in (frozenset(canary.lower() for canary in CANARIES), people):
         found = places.found(wanted)

@@ -36,6 +36,13 @@ def exchange(**data: Any) -> Event:
     return event("ps.exchange.recorded", **{**EXCHANGE, **data})
 
 
+def access(happened: str) -> Event:
+    data = {"access_id": "acc_1", "role": "phi-reviewer"}
+    return Event(
+        "evt_1", f"ps.access.break-glass-{happened}", "/t/r", "s", datetime(2026, 3, 1, tzinfo=UTC), "ten_1", "k", data
+    )
+
+
 def delivery(state: str, **data: Any) -> Event:
     return event("ps.hl7.delivery", state=state, connection_id="con_1", **data)
 
@@ -52,6 +59,8 @@ def delivery(state: str, **data: Any) -> Event:
         ("credential-expiring", event("ps.credential.expiring", credential="api", notice_days=31), None),
         ("credential-expiring", event("ps.credential.renewed", credential="api"), Verdict.CLEARS),
         ("credential-expiring", event("ps.credential.refreshed", credential="api"), None),
+        ("break-glass", access("opened"), Verdict.FIRES),
+        ("break-glass", access("reviewed"), Verdict.CLEARS),
         ("failed-runs", event("ps.sync.run.failed", error_code="peer.unavailable"), Verdict.FIRES),
         ("failed-runs", event("ps.sync.run.finished", ), Verdict.CLEARS),
         ("failed-runs", event("ps.sync.run.progressed", ), None),

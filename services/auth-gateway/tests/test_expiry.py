@@ -102,9 +102,10 @@ def test_a_chain_ends_with_its_first_certificate() -> None:
     assert all(row.title and row.next_step for row in KINDS.values())
 
 
-@pytest.fixture
-async def suite(tmp_path: Path) -> AsyncIterator[RunningSuite]:
-    async with running(make_test_runtime(tmp_path, "auth-gateway"), build) as up:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+async def suite(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RunningSuite]:
+    stored = {"database_url": request.getfixturevalue("postgres_database")} if request.param == "postgresql" else {}
+    async with running(make_test_runtime(tmp_path, "auth-gateway", **stored), build) as up:
         async with up.client(Role.PLATFORM_OPERATOR, tenant="platform") as client:
             for tenant in (TENANT, OTHER_TENANT):
                 await client.post("/auth/v1/tenants", json={"name": "p", "id": tenant})

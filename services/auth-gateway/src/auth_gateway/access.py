@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from common.models.access import ANY_ROLE, CONFIGURE, OPERATE, PLATFORM, READ_STATE, SERVICES, Access
+from common.models.access import (
+    ANY_ROLE,
+    AUDIT,
+    CONFIGURE,
+    OPERATE,
+    PLATFORM,
+    READ_STATE,
+    SERVICES,
+    TENANT_ROLES,
+    Access,
+    Role,
+)
+
+ADMINS: Final = frozenset({Role.TENANT_ADMIN})
 
 _INTEGRATION: Final = "/integrations/{integration_id}"
 _CHANNEL: Final = _INTEGRATION + "/channels/{name}"
@@ -26,8 +39,16 @@ ACCESS: Final = (
     Access("POST", "/tenants/{tenant_id}/keys:rotate", PLATFORM),
     Access("POST", "/tenants/{tenant_id}:suspend", PLATFORM),
     Access("POST", "/tenants/{tenant_id}:resume", PLATFORM),
+    Access("GET", "/fleet", PLATFORM),
     Access("POST", "/tenants", PLATFORM),
     Access("GET", "/tenants", PLATFORM),
+    Access("POST", "/support-access", ADMINS),
+    Access("GET", "/support-access", ADMINS | AUDIT | PLATFORM),
+    Access("POST", "/support-access/{access_id}:revoke", ADMINS),
+    Access("POST", "/support-access/{access_id}:token", PLATFORM),
+    Access("POST", "/break-glass", TENANT_ROLES),
+    Access("GET", "/break-glass", AUDIT),
+    Access("POST", "/break-glass/{access_id}:review", AUDIT),
     Access("POST", "/integrations", CONFIGURE),
     Access("GET", "/integrations", READ_STATE),
     Access("GET", _INTEGRATION, READ_STATE),

@@ -11,10 +11,12 @@ from typing import Any, Final
 from fastapi import APIRouter
 
 from auth_gateway.access import ACCESS
+from auth_gateway.adapters.access_store import SqlAccessStore
 from auth_gateway.adapters.authorization_store import SqlAuthorizationStore
 from auth_gateway.adapters.change_store import SqlChangeStore
 from auth_gateway.adapters.credential_store import SqlCredentialStore
 from auth_gateway.adapters.expiry_store import SqlExpiryStore
+from auth_gateway.adapters.fleet_store import SqlFleetStore
 from auth_gateway.adapters.integration_store import SqlIntegrationStore
 from auth_gateway.adapters.key_store import SqlKeyStore
 from auth_gateway.adapters.launch_store import SqlLaunchStore
@@ -26,10 +28,12 @@ from auth_gateway.adapters.tenant_state_store import SqlTenantStates
 from auth_gateway.adapters.tenant_store import SqlTenantStore
 from auth_gateway.adapters.token_endpoint import HttpTokenEndpoint
 from auth_gateway.adapters.version_store import SqlVersionStore
+from auth_gateway.api import accesses as accesses_api
 from auth_gateway.api import authorizations as authorizations_api
 from auth_gateway.api import changes as changes_api
 from auth_gateway.api import credentials as credentials_api
 from auth_gateway.api import expiries as expiries_api
+from auth_gateway.api import fleet as fleet_api
 from auth_gateway.api import integrations as integrations_api
 from auth_gateway.api import keys as keys_api
 from auth_gateway.api import launches as launches_api
@@ -41,11 +45,12 @@ from auth_gateway.api import tenant_states as tenant_states_api
 from auth_gateway.api import vendor_tools
 from auth_gateway.api import vendors as vendors_api
 from auth_gateway.api import versions as versions_api
-from auth_gateway.consumers import SUBSCRIPTIONS
+from auth_gateway.consumers import subscriptions
 from auth_gateway.settings import AuthGatewaySettings
 from auth_gateway.use_cases.authorize_credential import AuthorizeCredential
 from auth_gateway.use_cases.check_permissions import Checker, Question, check_permissions
 from auth_gateway.use_cases.check_readiness import CheckReadiness
+from auth_gateway.use_cases.grant_access import AccessDesk
 from auth_gateway.use_cases.issue_token import issue_token
 from auth_gateway.use_cases.lend_credential import lend_credential
 from auth_gateway.use_cases.obtain_token import Broker, obtain_token, refresh_token
@@ -104,8 +109,8 @@ def build(runtime: Runtime) -> Module:
     launches = SqlLaunchStore(database, clock)
     router.include_router(launches_api.router(launches, partial(record_launch, launches, clock, ids)))
     router.include_router(vendor_tools.router())
-    router.include_router(tenant_states_api.router(moves))
-    router.include_router(keys_api.router(SqlKeyStore(database, runtime.wrapper, clock)))
+    fleet = SqlFleetStore(database)
+    _practice_routes(router, runtime, database, tenants, moves, fleet)
     expiries = SqlExpiryStore(database, clock, ids, runtime.source("auth-gateway"))
     router.include_router(expiries_api.router(expiries, clock))
 
@@ -129,7 +134,7 @@ def build(runtime: Runtime) -> Module:
         router=router,
         access=ACCESS,
         database=database,
-        subscriptions=SUBSCRIPTIONS,
+        subscriptions=subscriptions(fleet),
         lifespan=lifespan,
         stream_topics=("ps.credential.v1", "ps.integration.changed.v1"),
     )
@@ -202,3 +207,21 @@ def _credential_routes(
 
     ready = CheckReadiness(integrations, broker.credentials, ReadinessPeers(runtime.peers), permissions)
     router.include_router(readiness_api.router(ready, integrations, broker.clock))
+
+
+def _practice_routes(
+    router: APIRouter,
+    runtime: Runtime,
+    database: Database,
+    tenants: SqlTenantStore,
+    moves: SqlTenantStates,
+    fleet: SqlFleetStore,
+) -> None:
+    """States of practices, rights for a time, keys, the fleet."""
+    clock, ids = runtime.clock, runtime.ids
+    accesses = SqlAccessStore(database, clock, ids, runtime.source("auth-gateway"))
+    desk = AccessDesk(accesses, tenants.issue, runtime.settings.issuer, clock, ids)
+    router.include_router(accesses_api.router(desk))
+    router.include_router(tenant_states_api.router(moves))
+    router.include_router(keys_api.router(SqlKeyStore(database, runtime.wrapper, clock)))
+    router.include_router(fleet_api.router(fleet, clock))

@@ -64,6 +64,8 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "auth.token-invalid": ErrorRow(401, "The bearer token is not valid", _C, _N, "Get a new token from the issuer; check issuer, audience and clock."),
     "auth.token-expired": ErrorRow(401, "The bearer token has expired", _C, _N, "Get a new token from the issuer."),
     "auth.forbidden": ErrorRow(403, "Your role may not do this", _C, _N, "Ask a tenant-admin for one of the roles named in `detail`."),
+    "auth.access-ended": ErrorRow(403, "The access for a time has ended", _C, _N, "Ask the practice for new support access; emergency access is opened with POST /auth/v1/break-glass."),
+    "access.not-found": ErrorRow(404, "There is no such access", _C, _N, "List them with GET /auth/v1/support-access or GET /auth/v1/break-glass."),
     "auth.throttled": ErrorRow(429, "Too many failed authentications", _C, _T, "Wait as Retry-After says; look for a client that sends an old or wrong token."),
     "auth.ticket-invalid": ErrorRow(401, "The stream ticket is unknown, used or expired", _C, _N, "Ask for a new ticket; it lives one minute and opens one stream."),
     "auth.issuer-unavailable": ErrorRow(503, "The token issuer's keys cannot be read", _OP, _T, "Check that the issuer's JWKS URL answers from here."),

@@ -132,6 +132,7 @@ EVENT_TYPES: Final[dict[str, EventType]] = {
             {"integration_id": "string", "version": "integer", "state": "string", "changed": "array"},
         ),
         EventType("ps.tenant.changed", "ps.tenant.changed.v1", "A practice was created, suspended or resumed", {"state": "string"}),
+        EventType("ps.tenant.access-ended", "ps.tenant.changed.v1", "An access for a time ended before its time", {"expires_at": "string"}),
         EventType("ps.access.break-glass-opened", "ps.access.v1", "Somebody took rights in an emergency", _ACCESS_FIELDS),
         EventType("ps.access.break-glass-reviewed", "ps.access.v1", "The use of emergency rights was reviewed", _ACCESS_FIELDS),
         EventType("ps.credential.refreshed", "ps.credential.v1", "A token was obtained", _CREDENTIAL_FIELDS),

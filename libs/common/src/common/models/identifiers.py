@@ -36,6 +36,7 @@ PREFIXES: Final[dict[str, str]] = {
     "obm": "outbound HL7 message",
     "rpl": "replay of HL7 messages",
     "alr": "alert",
+    "acc": "access for a time",
     "whk": "webhook",
     "dlv": "delivery",
     "evt": "event",

@@ -57,6 +57,8 @@ class Caller:
     subject: str
     roles: frozenset[Role]
     issuer: str = ""
+    access: str = ""
+    """The id of the access for a time (support, break-glass) that the token stands on; every use of it is audited."""
 
 
 async def caller_of(request: Request) -> Caller:
@@ -284,7 +286,14 @@ def _caller(claims: Mapping[str, Any], issuer: _Issuer) -> Caller:
     roles = expand(issuer.role_names.get(name, name) for name in _role_names(claims, issuer.roles_claim))
     if issuer.tenant is not None:  # a practice's provider can not make platform operators or services
         roles -= {Role.PLATFORM_OPERATOR, Role.SERVICE}
-    return Caller(tenant=tenant, subject=str(claims["sub"]), roles=roles, issuer=issuer.name)
+    access = claims.get("access") if issuer.tenant is None else None
+    return Caller(
+        tenant=tenant,
+        subject=str(claims["sub"]),
+        roles=roles,
+        issuer=issuer.name,
+        access=access if isinstance(access, str) else "",
+    )
 
 
 def _role_names(claims: Mapping[str, Any], claim: str) -> Sequence[str]:

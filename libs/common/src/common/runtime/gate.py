@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from common.models.access import Access
 from common.models.clock import Clock, Ids
 from common.models.errors import SuiteError
+from common.runtime import audit
 from common.runtime.authentication import Authenticator, Caller, claimed_subject
 from common.runtime.http import RefusedBody, is_json, limited, too_large
 from common.runtime.http_errors import problem_response
@@ -156,11 +157,23 @@ class Gate:
                 state["caller"] = caller
                 self._tenants.admit(caller)
                 _allow(caller, route.access)
+                if caller.access:
+                    await self._audit_use(caller, route)
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
             raise SuiteError("request.malformed", "Content-Length is not a number.")
         if len(length) > _LENGTH_DIGITS_MAX or int(length) > self._body_bytes_max:
             raise too_large(self._body_bytes_max)
+
+    async def _audit_use(self, caller: Caller, route: GuardedRoute) -> None:
+        """Every call on an access for a time is written down before it is answered, where it is answered."""
+        database = route.module.database if route.module is not None else None
+        if database is None:
+            return
+        detail = {"method": route.method, "route": route.path}
+        entry = audit.Audit("access.used", caller.access, caller, self._clock.now(), detail=detail)
+        async with database.write() as session:
+            await audit.record(session, entry)
 
     async def _authenticated(self, scope: Scope, authorization: str | None) -> Caller:
         client = scope.get("client")

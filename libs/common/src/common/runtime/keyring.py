@@ -345,10 +345,6 @@ class WrappedKeyRing:
         raw = {key.version: await self._wrapper.unwrap(tenant, key) for key in wrapped}
         return tenant_keys(tenant, raw, max(sealing) if sealing else min(raw))
 
-    def forget(self, tenant: str) -> None:
-        """Drop a tenant's keys from memory (they were rotated or destroyed)."""
-        self._cache.pop(tenant, None)
-
 
 class StaticKeyRing:
     """`KeyRing` with keys derived from the tenant's name: for tests and tools, never for a running suite."""

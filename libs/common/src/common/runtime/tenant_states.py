@@ -1,4 +1,5 @@
-"""Which practices are suspended: kept by every process from the compacted topic that auth-gateway writes."""
+"""Which practices are suspended, and which accesses for a time were ended: kept by every process from the compacted
+topic that auth-gateway writes."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from common.runtime.bus import Bus, Consumption, Delivery
 
 TOPIC: Final = "ps.tenant.changed.v1"
 SUSPENDED: Final = "suspended"
+ACCESS_ENDED: Final = "ps.tenant.access-ended"
 
 
 class TenantStates:
@@ -20,6 +22,7 @@ class TenantStates:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._suspended: set[str] = set()
+        self._ended: set[str] = set()
         self._consumption: Consumption | None = None
 
     async def start(self) -> None:
@@ -32,17 +35,22 @@ class TenantStates:
             await self._consumption.stop()
 
     def admit(self, caller: Caller) -> None:
-        """Raises SuiteError `tenant.suspended` for people of a suspended practice.
+        """Raises SuiteError `tenant.suspended` for people of a suspended practice, `auth.access-ended` for those whose
+        access for a time was ended.
 
         Services go on: what was taken in before is kept in order, so that nothing is lost. What reaches out is paused.
         """
+        if caller.access in self._ended:
+            raise SuiteError("auth.access-ended")
         if caller.tenant in self._suspended and Role.SERVICE not in caller.roles:
             raise SuiteError("tenant.suspended")
 
     async def _handle(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             event = delivery.event
-            if not event.deleted and event.data.get("state") == SUSPENDED:
+            if event.type == ACCESS_ENDED:
+                self._ended.add(event.subject)
+            elif not event.deleted and event.data.get("state") == SUSPENDED:
                 self._suspended.add(event.subject)
             else:
                 self._suspended.discard(event.subject)

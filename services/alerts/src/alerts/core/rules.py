@@ -54,6 +54,8 @@ class Rule:
     resolve_after: int = 1
     quiet_s: float | None = None
     next_step: str = ""
+    of_integration: bool = True
+    """Whether what has no integration is passed over; False for what concerns the practice as a whole."""
 
 
 _AUTHENTICATION_CODES: Final = frozenset({"peer.unauthorized", "credential.rejected", "peer.forbidden"})
@@ -163,6 +165,14 @@ def _expiring(event: Event, threshold: float) -> Signal | None:
     return Signal(Verdict.CLEARS, _integration(event), subject) if event.type == "ps.credential.renewed" else None
 
 
+def _break_glass(event: Event, _: float) -> Signal | None:
+    """Somebody took rights in an emergency; it is well when somebody else has looked at it."""
+    subject = f"break-glass:{event.data.get('access_id')}"
+    if event.type == "ps.access.break-glass-opened":
+        return Signal(Verdict.FIRES, "", subject, "break-glass.opened")
+    return Signal(Verdict.CLEARS, "", subject) if event.type == "ps.access.break-glass-reviewed" else None
+
+
 def _integration(event: Event) -> str:
     return str(event.data.get("integration_id") or "")
 
@@ -193,6 +203,12 @@ RULES: Final[dict[str, Rule]] = {
             # The longest gap between two notices is 16 days; what is never renewed nor removed ends by itself.
             unit="d", threshold=30.0, quiet_s=31 * 86_400.0,
             next_step="See at GET /auth/v1/expiries what ends when, and have it renewed before.",
+        ),
+        Rule(
+            "break-glass", "Rights were taken in an emergency", "critical", ("ps.access.v1",), _break_glass,
+            of_integration=False,
+            next_step="Read what was done with it in the audit log, then sign it off: "
+            "POST /auth/v1/break-glass/{id}:review.",
         ),
         Rule(
             "failed-runs", "Synchronisation runs fail", "critical", ("ps.sync.run.v1",), _failed_runs,

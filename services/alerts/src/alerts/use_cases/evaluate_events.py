@@ -51,7 +51,7 @@ def _apply(
         return
     threshold = float(override.get("threshold", rule.threshold))
     signal = rule.read(event, threshold)
-    if signal is None or not signal.integration_id:
+    if signal is None or (rule.of_integration and not signal.integration_id):
         return
     key = (event.tenant, rule.name, signal.integration_id, signal.subject)
     now = clock.now()
