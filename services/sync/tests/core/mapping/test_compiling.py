@@ -169,6 +169,16 @@ def test_a_finding_names_row_rule_and_class_never_the_value() -> None:
         (MappingRow("gender", "g", (TransformUse("value-map", {"map": "no"}),)), "transforms", "mapping.parameter"),
         (MappingRow("gender", "g", (TransformUse("regex", {"pattern": "(a+)+$"}),)), "transforms", "mapping.parameter"),
         (MappingRow("gender", "g", (TransformUse("regex", {"pattern": "("}),)), "transforms", "mapping.parameter"),
+        (
+            MappingRow("gender", "g", (TransformUse("regex", {"pattern": r"\\*\\*\\*x"}),)),
+            "transforms",
+            "mapping.parameter",
+        ),
+        (
+            MappingRow("gender", "g", (TransformUse("regex", {"pattern": ".*.*.*x"}),)),
+            "transforms",
+            "mapping.parameter",
+        ),
         (MappingRow("gender", "g", (TransformUse("date-time", {"zone": "X"}),)), "transforms", "mapping.parameter"),
         (MappingRow("gender", "g", (TransformUse("phone", {"region": "XX"}),)), "transforms", "mapping.parameter"),
         (MappingRow("gender", "g", (TransformUse("gather", {"sources": []}),)), "transforms", "mapping.parameter"),

@@ -12,7 +12,7 @@ from sync.core.mapping.compiling import GATHER, RowMistake, compile_mapping
 from sync.core.mapping.fhir_fields import unknown_field
 from sync.core.mapping.row import ROWS_MAX, FieldMapping, MappingFinding, MappingRow, SourceKind
 from sync.core.mapping.shapes import TRANSFORMS
-from sync.core.mapping.source import native_steps
+from sync.core.mapping.source import native_steps, split_union
 from sync.core.mapping.target import EACH, Step, parse_target, type_of
 from sync.core.mapping.transform import Surroundings
 
@@ -104,9 +104,11 @@ def _unknown_source(mapping: FieldMapping, number: int, row: MappingRow) -> Iter
     """FHIR fields that the standard does not have: advice, because a vendor may add some."""
     if mapping.source_kind is not SourceKind.FHIR or "[*]." in row.target or not row.source:
         return
-    for part in row.source.split("|"):
+    for part in split_union(row.source):
         steps = native_steps(part.strip())
-        names = [step["name"] for step in steps or () if step["name"]]
+        if not steps or not steps[0]["name"]:
+            continue
+        names = [step["name"] for step in steps if step["name"]]
         unknown = unknown_field(mapping.source_type, names)
         if unknown is not None:
             message = f"FHIR R4 {mapping.source_type} has no field {unknown}"

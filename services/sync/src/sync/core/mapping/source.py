@@ -32,7 +32,7 @@ def compile_source(kind: SourceKind, text: str, *, below: bool = False) -> Read:
         return _column(text.strip())
     if kind is SourceKind.UNITY:
         return _jmespath(text.strip())
-    parts = [part.strip() for part in _split_union(text)]
+    parts = [part.strip() for part in split_union(text)]
     compile_one = _hl7 if kind is SourceKind.HL7V2 else _fhirpath
     readers = [compile_one(part, below) for part in parts]
     return readers[0] if len(readers) == 1 else _union(readers)
@@ -56,7 +56,7 @@ class Union(list[Any]):
     """The values of a union: where one is wanted the first is meant, not an ambiguity."""
 
 
-def _split_union(text: str) -> list[str]:
+def split_union(text: str) -> list[str]:
     """At `|` outside quotes and brackets."""
     parts, depth, quoted, begin = [], 0, False, 0
     for place, letter in enumerate(text):
@@ -101,6 +101,8 @@ def _fhirpath(text: str, below: bool) -> Read:
     if not steps:
         return lambda source: source
     chain = _chain([_native_step(step) for step in steps])
+    if len(steps) == 3 and steps[0]["name"] and steps[1]["key"] and steps[2]["name"]:
+        return _field_of_chosen(steps[0]["name"], (steps[1]["key"], steps[1]["value"]), steps[2]["name"], chain)
     shape = [(step["name"], step["index"]) for step in steps]
     if len(shape) == 3 and shape[0][0] and shape[1][1] and shape[2][0]:
         return _field_of_item(shape[0][0], int(shape[1][1]), shape[2][0], chain)
@@ -119,6 +121,27 @@ def _field_of_item(rows: str, index: int, name: str, otherwise: Read) -> Read:
                 if found is not None:
                     return found
         return otherwise(source)
+
+    return read
+
+
+def _field_of_chosen(rows: str, wanted: tuple[str, str], name: str, otherwise: Read) -> Read:
+    """`telecom.where(system='phone').value` in one step, where one row is meant; else the long way."""
+    key, value = wanted
+
+    def read(source: Any) -> Any:
+        items = source.get(rows) if type(source) is dict else None
+        if type(items) is not list:
+            return otherwise(source)
+        found = None
+        for item in items:
+            if type(item) is dict and item.get(key) == value:
+                if found is not None:
+                    return otherwise(source)
+                found = item.get(name)
+                if found is None:
+                    return otherwise(source)
+        return found
 
     return read
 

@@ -181,6 +181,6 @@ def _list_of(take_item: Callable[[Any], Any]) -> Callable[[Any], Any]:
         items = value if type(value) is list else [value]
         if len(items) > 200:
             raise RuleError("list")
-        return [take_item(item) for item in items if item is not None]
+        return [take_item(item.strip() if type(item) is str else item) for item in items if item is not None]
 
     return take

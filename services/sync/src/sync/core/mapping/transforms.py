@@ -17,6 +17,7 @@ from sync.core.mapping.transform import Apply, Parameter, Surroundings, Transfor
 
 _PATTERN_CHARACTERS_MAX: Final = 100
 _MATCHED_CHARACTERS_MAX: Final = 300
+_REPETITIONS_MAX: Final = 2
 # A quantifier on a group that repeats or branches is what makes a search exponential; back references are no help here.
 _UNSAFE: Final = re.compile(r"\)[*+{?]|\(\?(?!:)|\\[0-9]")
 Given = Mapping[str, Any]
@@ -219,8 +220,9 @@ def _regex(given: Given) -> Callable[[str], Any]:
     pattern, group = given["pattern"], given["group"]
     if len(pattern) > _PATTERN_CHARACTERS_MAX or _UNSAFE.search(pattern):
         raise ValueError("pattern has at most 100 characters, no repeated group, look-around or back reference")
-    if len(re.findall(r"(?<!\\)[*+]|(?<!\\)\{", pattern)) > 3:
-        raise ValueError("pattern has at most three repetitions")
+    # Every further repetition multiplies the steps of a search by the length of the text; an escaped one counts, too.
+    if len(re.findall(r"[*+{]", pattern)) > _REPETITIONS_MAX:
+        raise ValueError(f"pattern has at most {_REPETITIONS_MAX} repetitions")
     try:
         compiled = re.compile(pattern)
     except (re.error, OverflowError) as error:
