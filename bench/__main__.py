@@ -32,6 +32,7 @@ from bench.hl7_search import hl7_search
 from bench.hl7_throughput import hl7_throughput
 from bench.hl7_validation import figures as validation_figures
 from bench.report import figure
+from bench.sync_mapping import figures as mapping_figures
 
 IDLE_S = 20.0
 READS = 2_000
@@ -118,6 +119,11 @@ def hl7_validation(_: Path) -> Iterator[dict[str, object]]:
     yield from validation_figures()
 
 
+def sync_mapping(_: Path) -> Iterator[dict[str, object]]:
+    """How fast records are mapped by their rows."""
+    return mapping_figures()
+
+
 FIGURES = {
     "start-up": start_up,
     "memory-and-reads": memory_and_reads,
@@ -128,6 +134,7 @@ FIGURES = {
     "hl7-frame": frame_figures,
     "hl7-parsing": hl7_parsing,
     "hl7-validation": hl7_validation,
+    "sync-mapping": sync_mapping,
 }
 
 
