@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from simulator.core.chance import below, choice, epic_id, number, percent
 from simulator.core.names import CITIES, LOCATIONS, NAMES, PRACTITIONERS, STREETS, VISIT_TYPES
+from simulator.core.people import People
 
 MRN_SYSTEM: Final = "urn:oid:1.2.840.114350.1.13.0.1.7.5.737384.0"
 CSN_SYSTEM: Final = "urn:oid:1.2.840.114350.1.13.0.1.7.3.698084.8"
@@ -119,7 +120,7 @@ class Practice:
     name: str
     seed: int
     zone: ZoneInfo
-    patients: Mapping[str, Patient] = field(repr=False)
+    patients: People = field(repr=False, compare=False)
     practitioners: Mapping[str, Practitioner]
     locations: Mapping[str, Location]
     group: str
@@ -140,19 +141,21 @@ def make_practice(name: str, seed: int, *, patients: int, time_zone: str = "Amer
     seed = number(seed, "practice", name)
     staff = [_practitioner(seed, index) for index in range(len(PRACTITIONERS))]
     places = [Location(epic_id(seed, "location", code), title, code) for title, code in LOCATIONS]
-    people = [_patient(seed, index, staff) for index in range(patients)]
+    people = People(
+        tuple(epic_id(seed, "patient", index) for index in range(patients)), lambda index: _patient(seed, index, staff)
+    )
     days: dict[int, list[tuple[str, str]]] = {}
-    for patient in people:
+    for patient_id in people:
         for series in ("first", "second"):
-            if series == "second" and not percent(DAY_SHARE_OF_SECOND_SERIES, seed, "second", patient.id):
+            if series == "second" and not percent(DAY_SHARE_OF_SECOND_SERIES, seed, "second", patient_id):
                 continue
-            working_day = below(WORKING_DAYS, seed, "day", series, patient.id)
-            days.setdefault(working_day // 5 * 7 + working_day % 5, []).append((patient.id, series))
+            working_day = below(WORKING_DAYS, seed, "day", series, patient_id)
+            days.setdefault(working_day // 5 * 7 + working_day % 5, []).append((patient_id, series))
     return Practice(
         name,
         seed,
         ZoneInfo(time_zone),
-        {patient.id: patient for patient in people},
+        people,
         {row.id: row for row in staff},
         {row.id: row for row in places},
         epic_id(seed, "group"),
