@@ -130,6 +130,13 @@ def test_a_session_ends_by_idling_and_lives_while_it_is_used() -> None:
     assert short.error("Echo") == "logged-out"
 
 
+def test_half_a_surrogate_pair_is_no_trouble() -> None:
+    one = wire()
+    document = {"Action": "Echo", "Token": one.session.token, "Appname": "App.Test", "Parameter1": "a\ud800"}
+    answer = one.server.answer("POST", "Unity/UnityService.svc/json/MagicJson", json.dumps(document).encode(), NOW)
+    assert answer.body == b'[{"echoinfo":[{"Echo":"a?"}]}]'
+
+
 def test_sessions_are_bounded() -> None:
     sessions = UnitySessions()
     for number in range(SESSIONS_MAX + 1):

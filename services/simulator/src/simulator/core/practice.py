@@ -7,7 +7,7 @@ whenever it is asked for, and an appointment keeps its id from day to day; only 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
@@ -195,8 +195,12 @@ def _patient(seed: int, index: int, staff: list[Practitioner]) -> Patient:
         phone=f"312-555-01{below(100, seed, 'phone', index):02d}" if percent(92, seed, "has-phone", index) else None,
         email=f"patient{index}@example.org" if percent(60, seed, "has-email", index) else None,
         address=Address(line, city, state, f"{zip_prefix}{below(100, seed, 'zip', index):02d}"),
-        practitioner=choice(staff, seed, "practitioner-of", index).id,
+        practitioner=_doctor_of(seed, index, [row.id for row in staff]),
     )
+
+
+def _doctor_of(seed: int, index: int, staff: Sequence[str]) -> str:
+    return choice(staff, seed, "practitioner-of", index)
 
 
 def _appointment(practice: Practice, patient_id: str, series: str, day: date) -> Appointment:
@@ -210,7 +214,7 @@ def _appointment(practice: Practice, patient_id: str, series: str, day: date) ->
         id=epic_id(seed, "appointment", *what),
         csn=f"{10**11 + number(seed, 'csn', *what) % 10**11}",
         patient=patient_id,
-        practitioner=practice.patients[patient_id].practitioner,
+        practitioner=_doctor_of(seed, practice.patients.index_of(patient_id), tuple(practice.practitioners)),
         location=choice(tuple(practice.locations), seed, "place", *what),
         start=start,
         minutes=minutes,
