@@ -32,6 +32,7 @@ from bench.hl7_search import hl7_search
 from bench.hl7_throughput import hl7_throughput
 from bench.hl7_validation import figures as validation_figures
 from bench.report import figure
+from bench.simulator_pages import simulator_pages
 
 IDLE_S = 20.0
 READS = 2_000
@@ -122,6 +123,7 @@ FIGURES = {
     "start-up": start_up,
     "memory-and-reads": memory_and_reads,
     "auth-broker": auth_broker,
+    "simulator-pages": simulator_pages,
     "hl7-throughput": hl7_throughput,
     "hl7-idle-connections": hl7_idle_connections,
     "hl7-search": hl7_search,
