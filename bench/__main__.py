@@ -32,6 +32,7 @@ from bench.hl7_search import hl7_search
 from bench.hl7_throughput import hl7_throughput
 from bench.hl7_validation import figures as validation_figures
 from bench.report import figure
+from bench.simulator_pages import simulator_pages
 from bench.sync_mapping import figures as mapping_figures
 
 IDLE_S = 20.0
@@ -128,6 +129,7 @@ FIGURES = {
     "start-up": start_up,
     "memory-and-reads": memory_and_reads,
     "auth-broker": auth_broker,
+    "simulator-pages": simulator_pages,
     "hl7-throughput": hl7_throughput,
     "hl7-idle-connections": hl7_idle_connections,
     "hl7-search": hl7_search,

@@ -130,13 +130,13 @@ def test_it_is_searched_by_keyboard_and_the_search_can_be_linked(docs: Tab) -> N
     docs.press("/", "/")
     assert docs.evaluate("document.activeElement.id") == "q"
     docs.write("Refresh token")
-    assert shown_titles(docs)[0:1] == ["Refresh Token"]
+    assert "Refresh Token" in shown_titles(docs)
     assert len(shown_titles(docs)) < everything / 10
     counted = docs.evaluate("document.getElementById('found').textContent")
     assert int(counted.split(" of ")[0]) >= 1
     docs.open(docs.evaluate("location.href"))
     assert docs.evaluate("document.getElementById('q').value") == "Refresh token"
-    assert shown_titles(docs)[0:1] == ["Refresh Token"]
+    assert "Refresh Token" in shown_titles(docs)
     docs.evaluate("document.getElementById('q').focus()")
     docs.press("Escape")
     assert len(shown_titles(docs)) == everything

@@ -7,6 +7,7 @@ from typing import Final
 from common.models.access import CONFIGURE, OPERATE, READ_STATE, Access
 
 _VENDOR: Final = "the simulated vendor's own authentication (SMART Backend Services)"
+_UNITY: Final = "the simulated vendor's own authentication (Unity GetToken and GetUserAuthentication)"
 VENDOR_METHODS: Final = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 ACCESS: Final = (
@@ -20,6 +21,10 @@ ACCESS: Final = (
     Access("GET", "/faults/{name}", READ_STATE),
     Access("PUT", "/faults/{name}", OPERATE),
     Access("DELETE", "/faults/{name}", OPERATE),
+    Access("GET", "/servers", READ_STATE),
+    Access("POST", "/servers", CONFIGURE),
+    Access("GET", "/servers/{name}", READ_STATE),
+    Access("DELETE", "/servers/{name}", CONFIGURE),
     Access("POST", "/hl7:send", OPERATE),
     Access("GET", "/feeds", READ_STATE),
     Access("GET", "/feeds/{name}", READ_STATE),
@@ -30,4 +35,5 @@ ACCESS: Final = (
     Access("DELETE", "/receiver/messages", OPERATE),
     Access("POST", "/epic/{tenant}/oauth2/token", frozenset(), _VENDOR),
     *(Access(method, "/epic/{tenant}/{path:path}", frozenset(), _VENDOR) for method in VENDOR_METHODS),
+    *(Access(method, "/unity/{name}/{path:path}", frozenset(), _UNITY) for method in VENDOR_METHODS),
 )

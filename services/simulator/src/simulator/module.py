@@ -16,7 +16,7 @@ from simulator.access import ACCESS
 from simulator.adapters.key_sets import PublishedKeySets
 from simulator.adapters.mllp_receiver import MllpReceiver
 from simulator.adapters.mllp_sender import MllpSender
-from simulator.api import hl7_traffic, operator, vendor
+from simulator.api import hl7_traffic, operator, servers, vendor
 from simulator.core.fault_row import Surface
 from simulator.core.world import World
 from simulator.settings import SimulatorSettings
@@ -49,6 +49,7 @@ def build(runtime: Runtime) -> Module:
     )
     operator.add_routes(router, world, sender, addresses, runtime.clock, runtime.ids)
     hl7_traffic.add_routes(router, world, feeds, receiver, runtime.clock)
+    servers.add_routes(router, world, addresses, runtime.clock, runtime.ids, asyncio.sleep)
     vendor.add_routes(router, world, keys, addresses, runtime.clock, runtime.ids, asyncio.sleep)
 
     @asynccontextmanager

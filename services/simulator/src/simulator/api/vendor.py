@@ -34,9 +34,13 @@ class Addresses:
 
     def of(self, request: Request, practice: str) -> tuple[str, str]:
         """(FHIR base URL without a trailing slash, token URL) of a practice."""
-        base = (self.public_url or str(request.base_url)).rstrip("/")
-        root = f"{base}{self.prefix}/epic/{practice}"
+        root = self.root(request, "epic", practice)
         return f"{root}/{FHIR_PATH.rstrip('/')}", f"{root}/oauth2/token"
+
+    def root(self, request: Request, vendor: str, name: str) -> str:
+        """The base URL of a vendor's server, without a trailing slash."""
+        base = (self.public_url or str(request.base_url)).rstrip("/")
+        return f"{base}{self.prefix}/{vendor}/{name}"
 
 
 def add_routes(
@@ -48,7 +52,7 @@ def add_routes(
     @api.post("/epic/{tenant}/oauth2/token", include_in_schema=False)
     async def token(tenant: str, request: Request) -> Response:
         """RFC 6749 token endpoint with SMART's asymmetric client authentication."""
-        if world.chart(tenant) is None:
+        if world.epic_chart(tenant) is None:
             return _response(html_not_found())
         body = await request.body()
         _, token_url = addresses.of(request, tenant)
@@ -71,7 +75,7 @@ def add_routes(
     @api.api_route("/epic/{tenant}/{path:path}", methods=list(VENDOR_METHODS), include_in_schema=False)
     async def fhir(tenant: str, path: str, request: Request) -> Response:
         """The FHIR server; everything that is not its own answers as a web server's missing page."""
-        chart = world.chart(tenant)
+        chart = world.epic_chart(tenant)
         if chart is None:
             return _response(html_not_found())
         base_url, token_url = addresses.of(request, tenant)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import orjson
 
 FHIR_JSON: Final = "application/fhir+json"
 FHIR_XML: Final = "application/fhir+xml"
@@ -24,8 +25,7 @@ class Answer:
 def json_answer(status: int, document: Any, content_type: str = "application/json", **headers: str) -> Answer:
     """A JSON body in UTF-8; header names are given with `_` for `-`."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-    return Answer(status, body, {"Content-Type": content_type, **named})
+    return Answer(status, orjson.dumps(document), {"Content-Type": content_type, **named})
 
 
 def html_not_found() -> Answer:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import Final
 
+from simulator.core.kept_searches import KeptSearches
 from simulator.core.practice import Appointment, Patient, Practice
 
 _DAYS_KEPT_MAX: Final = 1_000
+APPOINTMENTS_KEPT_MAX: Final = 100_000
 BOOKED_MAX: Final = 10_000
 
 
@@ -17,10 +19,13 @@ class Chart:
 
     def __init__(self, practice: Practice) -> None:
         self.practice = practice
+        self.searches = KeptSearches()
+        self.version = 0
         self._changed: dict[str, Patient] = {}
         self._booked: dict[str, Appointment] = {}
         # Made once per day asked for: pages of one search ask for the same days again and again.
         self._days: dict[date, tuple[Appointment, ...]] = {}
+        self._days_rows = 0
 
     def patient(self, patient_id: str) -> Patient | None:
         """The patient of a FHIR id."""
@@ -40,10 +45,12 @@ class Chart:
         if patient.id not in self.practice.patients:
             raise KeyError(patient.id)
         self._changed[patient.id] = patient
+        self.version += 1
 
     def book(self, appointment: Appointment) -> None:
         """Add an appointment; the oldest one added is given up over the bound."""
         self._booked[appointment.id] = appointment
+        self.version += 1
         while len(self._booked) > BOOKED_MAX:
             del self._booked[next(iter(self._booked))]
 
@@ -63,7 +70,11 @@ class Chart:
     def _on(self, day: date) -> tuple[Appointment, ...]:
         rows = self._days.get(day)
         if rows is None:
-            while len(self._days) >= _DAYS_KEPT_MAX:
-                del self._days[next(iter(self._days))]
-            rows = self._days[day] = self.practice.appointments_on(day)
+            rows = self.practice.appointments_on(day)
+            while self._days and (
+                len(self._days) >= _DAYS_KEPT_MAX or self._days_rows + len(rows) > APPOINTMENTS_KEPT_MAX
+            ):
+                self._days_rows -= len(self._days.pop(next(iter(self._days))))
+            self._days[day] = rows
+            self._days_rows += len(rows)
         return rows

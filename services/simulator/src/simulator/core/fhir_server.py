@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from simulator.core import bulk_export, paging, search
@@ -106,7 +107,13 @@ class FhirServer:
         else:
             token = paging.PageToken(resource, parameters, 0, 0, int(now.timestamp()))
         try:
-            found = search.search(self.chart, resource, token.parameters, now)
+            found = self.chart.searches.take(
+                resource,
+                token.parameters,
+                token.begun_at,
+                self.chart.version,
+                partial(search.search, self.chart, resource, token.parameters, now),
+            )
         except search.SearchRefusedError as refused:
             return _refusal(call, refused.outcome)
         return _resource(call, 200, paging.bundle(self.base_url, found, token, call.url))

@@ -7,7 +7,7 @@ whenever it is asked for, and an appointment keeps its id from day to day; only 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from simulator.core.chance import below, choice, epic_id, number, percent
 from simulator.core.names import CITIES, LOCATIONS, NAMES, PRACTITIONERS, STREETS, VISIT_TYPES
+from simulator.core.people import People
 
 MRN_SYSTEM: Final = "urn:oid:1.2.840.114350.1.13.0.1.7.5.737384.0"
 CSN_SYSTEM: Final = "urn:oid:1.2.840.114350.1.13.0.1.7.3.698084.8"
@@ -119,7 +120,7 @@ class Practice:
     name: str
     seed: int
     zone: ZoneInfo
-    patients: Mapping[str, Patient] = field(repr=False)
+    patients: People = field(repr=False, compare=False)
     practitioners: Mapping[str, Practitioner]
     locations: Mapping[str, Location]
     group: str
@@ -140,19 +141,21 @@ def make_practice(name: str, seed: int, *, patients: int, time_zone: str = "Amer
     seed = number(seed, "practice", name)
     staff = [_practitioner(seed, index) for index in range(len(PRACTITIONERS))]
     places = [Location(epic_id(seed, "location", code), title, code) for title, code in LOCATIONS]
-    people = [_patient(seed, index, staff) for index in range(patients)]
+    people = People(
+        tuple(epic_id(seed, "patient", index) for index in range(patients)), lambda index: _patient(seed, index, staff)
+    )
     days: dict[int, list[tuple[str, str]]] = {}
-    for patient in people:
+    for patient_id in people:
         for series in ("first", "second"):
-            if series == "second" and not percent(DAY_SHARE_OF_SECOND_SERIES, seed, "second", patient.id):
+            if series == "second" and not percent(DAY_SHARE_OF_SECOND_SERIES, seed, "second", patient_id):
                 continue
-            working_day = below(WORKING_DAYS, seed, "day", series, patient.id)
-            days.setdefault(working_day // 5 * 7 + working_day % 5, []).append((patient.id, series))
+            working_day = below(WORKING_DAYS, seed, "day", series, patient_id)
+            days.setdefault(working_day // 5 * 7 + working_day % 5, []).append((patient_id, series))
     return Practice(
         name,
         seed,
         ZoneInfo(time_zone),
-        {patient.id: patient for patient in people},
+        people,
         {row.id: row for row in staff},
         {row.id: row for row in places},
         epic_id(seed, "group"),
@@ -192,8 +195,12 @@ def _patient(seed: int, index: int, staff: list[Practitioner]) -> Patient:
         phone=f"312-555-01{below(100, seed, 'phone', index):02d}" if percent(92, seed, "has-phone", index) else None,
         email=f"patient{index}@example.org" if percent(60, seed, "has-email", index) else None,
         address=Address(line, city, state, f"{zip_prefix}{below(100, seed, 'zip', index):02d}"),
-        practitioner=choice(staff, seed, "practitioner-of", index).id,
+        practitioner=_doctor_of(seed, index, [row.id for row in staff]),
     )
+
+
+def _doctor_of(seed: int, index: int, staff: Sequence[str]) -> str:
+    return choice(staff, seed, "practitioner-of", index)
 
 
 def _appointment(practice: Practice, patient_id: str, series: str, day: date) -> Appointment:
@@ -207,7 +214,7 @@ def _appointment(practice: Practice, patient_id: str, series: str, day: date) ->
         id=epic_id(seed, "appointment", *what),
         csn=f"{10**11 + number(seed, 'csn', *what) % 10**11}",
         patient=patient_id,
-        practitioner=practice.patients[patient_id].practitioner,
+        practitioner=_doctor_of(seed, practice.patients.index_of(patient_id), tuple(practice.practitioners)),
         location=choice(tuple(practice.locations), seed, "place", *what),
         start=start,
         minutes=minutes,

@@ -158,14 +158,14 @@ def _numbers(parameters: Parameters) -> set[str]:
 
 
 def _same_person(row: Patient, parameters: Parameters) -> bool:
-    full = _plain(" ".join((*row.given, row.family)))
-    family, given = _plain(row.family), _plain(" ".join(row.given))
+    full = plain(" ".join((*row.given, row.family)))
+    family, given = plain(row.family), plain(" ".join(row.given))
     phone = re.sub(r"\D", "", row.phone or "")
     born = row.birth_date.isoformat() if row.birth_date else ""
     checks: Mapping[str, Callable[[str], bool]] = {
-        "name": lambda value: all(part in full for part in _plain(value).split()),
-        "family": lambda value: family.startswith(_plain(value)),
-        "given": lambda value: given.startswith(_plain(value)),
+        "name": lambda value: all(part in full for part in plain(value).split()),
+        "family": lambda value: family.startswith(plain(value)),
+        "given": lambda value: given.startswith(plain(value)),
         "birthdate": lambda value: born == value.removeprefix("eq"),
         "telecom": lambda value: phone == re.sub(r"\D", "", value),
         "gender": lambda value: row.sex == value,
@@ -173,7 +173,7 @@ def _same_person(row: Patient, parameters: Parameters) -> bool:
     return all(check(value) for name, check in checks.items() for value in parameters.get(name, ()))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Lower case without diacritics: names are found by either spelling."""
     parts = unicodedata.normalize("NFKD", text.casefold())
     return "".join(part for part in parts if not unicodedata.combining(part))
@@ -181,7 +181,7 @@ def _plain(text: str) -> str:
 
 def _practitioners(chart: Chart, parameters: Parameters, _: datetime) -> list[Maker]:
     ids, numbers = _values(parameters, "_id"), {v.rpartition("|")[2] for v in _values(parameters, "identifier")}
-    names = [_plain(value) for name in ("name", "family", "given") for value in parameters.get(name, ())]
+    names = [plain(value) for name in ("name", "family", "given") for value in parameters.get(name, ())]
     if not (ids or numbers or names):
         raise SearchRefusedError("parameter-missing")
     return [
@@ -189,18 +189,18 @@ def _practitioners(chart: Chart, parameters: Parameters, _: datetime) -> list[Ma
         for row in chart.practice.practitioners.values()
         if (not ids or row.id in ids)
         and (not numbers or row.npi in numbers)
-        and all(name in _plain(f"{row.given} {row.family}") for name in names)
+        and all(name in plain(f"{row.given} {row.family}") for name in names)
     ]
 
 
 def _locations(chart: Chart, parameters: Parameters, _: datetime) -> list[Maker]:
-    ids, names = _values(parameters, "_id"), [_plain(value) for value in parameters.get("name", ())]
+    ids, names = _values(parameters, "_id"), [plain(value) for value in parameters.get("name", ())]
     if not (ids or names):
         raise SearchRefusedError("parameter-missing")
     return [
         partial(location_resource, row)
         for row in chart.practice.locations.values()
-        if (not ids or row.id in ids) and all(_plain(row.name).startswith(name) for name in names)
+        if (not ids or row.id in ids) and all(plain(row.name).startswith(name) for name in names)
     ]
 
 

@@ -10,6 +10,7 @@ from simulator.core.chart import Chart
 from simulator.core.clients import Clients
 from simulator.core.faults import Faults
 from simulator.core.practice import make_practice
+from simulator.core.servers import Servers, Vendor
 from simulator.core.tokens import Tokens
 
 
@@ -25,6 +26,7 @@ class World:
         self.tokens = Tokens(token_life_s)
         self.exports = Exports(export_takes_s)
         self.faults = Faults()
+        self.servers = Servers(frozenset(self.names))
         self._seed = seed
         self._patients = patients
         self._charts: dict[str, Chart] = {}
@@ -37,3 +39,8 @@ class World:
         if chart is None:
             chart = self._charts[name] = Chart(make_practice(name, self._seed, patients=self._patients))
         return chart
+
+    def epic_chart(self, name: str) -> Chart | None:
+        """The chart behind an Epic-like address: a practice of the settings, or a server that was made."""
+        server = self.servers.find(name, Vendor.EPIC)
+        return server.chart if server is not None else self.chart(name)
