@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
+from urllib.parse import quote
 
 from authlib.oauth2 import ClientAuth
 from authlib.oauth2.rfc6749.parameters import prepare_token_request
@@ -27,6 +28,7 @@ from pms.unity_session import authenticate_user, get_token, parse_token, parse_u
 
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
+_BASIC: Final = "client_secret_basic"
 _URN_BYTES_MAX: Final = 4_000
 
 
@@ -45,7 +47,7 @@ class HttpTokenEndpoint:
         body = prepare_token_request(form.pop("grant_type"), **form)
         url = credential.token_url
         if call.auth_method is not None:
-            client = ClientAuth(credential.client_id, call.secret, call.auth_method)
+            client = ClientAuth(*_named(credential.client_id, call.secret or "", call.auth_method))
             url, headers, body = client.prepare("POST", url, headers, body)
         try:
             answer = await self._outbound.request(
@@ -94,6 +96,14 @@ class HttpTokenEndpoint:
             )
         except SuiteError as error:
             return error
+
+
+def _named(client_id: str, secret: str, auth_method: str) -> tuple[str, str, str]:
+    """Id and secret as HTTP Basic wants them: percent-encoded first (RFC 6749 §2.3.1), which authlib leaves out. A
+    server that reads them would else take a `%` for the beginning of something, and a colon for the end of the id."""
+    if auth_method != _BASIC:
+        return client_id, secret, auth_method
+    return quote(client_id, safe=""), quote(secret, safe=""), auth_method
 
 
 def _refused(answer: Answer, error: UnityError | None, asked_at: datetime) -> TokenAnswer:
