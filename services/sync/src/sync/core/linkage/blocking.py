@@ -29,7 +29,7 @@ class Pass:
 PASSES: Final = (
     Pass("i", "identifier: system and value"),
     Pass("b", "birth date, day and month in either order, and the initial of either name"),
-    Pass("n", "family and given name, in either order"),
+    Pass("n", "family and given name, in either order, and year of birth or postal code"),
     Pass("f", "a form of the family name, year of birth, initial of the given name"),
     Pass("g", "given name, day, month and decade of birth"),
     Pass("p", "telephone number"),
@@ -53,13 +53,16 @@ def blocking_keys(person: Person) -> list[str]:
             keys.append(date + family[0])
         elif not family and not given:
             keys.append(date)
-    if family:
-        if given:
-            keys.append(f"n|{family}|{given}" if family < given else f"n|{given}|{family}")
+    if family and given:
+        # In order of the alphabet, so that an exchanged name meets its like.
+        names = f"n|{family}|{given}|" if family < given else f"n|{given}|{family}|"
         if birth:
-            keys.append(f"f|{family}|{birth[:4]}|{given[:1]}")
-            if person.family_forms:
-                keys += [f"f|{form}|{birth[:4]}|{given[:1]}" for form in sorted(person.family_forms)[:FORMS_MAX]]
+            keys.append(names + birth[:4])
+        keys += [names + one.postal for one in person.places if one.postal]
+    if family and birth:
+        keys.append(f"f|{family}|{birth[:4]}|{given[:1]}")
+        if person.family_forms:
+            keys += [f"f|{form}|{birth[:4]}|{given[:1]}" for form in sorted(person.family_forms)[:FORMS_MAX]]
     keys += [f"i|{system}|{value}" for system, value in person.identifiers]
     keys += ["p|" + phone for phone in person.phones]
     keys += ["e|" + email for email in person.emails]
@@ -81,8 +84,8 @@ class Oversize:
 
 @dataclass(slots=True)
 class Index:
-    """Keys and the numbers of the records that have them, in two plain tables: the first record of a key, and of the
-    keys that have more all of their records. Most keys have one record: a list for each would be most of the memory.
+    """Keys and the numbers of the records that have them, in two plain tables: the first record of a key, and of keys
+    that have more all of their records. Most keys have one, and a list for each would be most of the memory.
     """
 
     block_records_max: int = BLOCK_RECORDS_MAX

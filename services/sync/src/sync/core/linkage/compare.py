@@ -69,12 +69,9 @@ def vector_unless_hopeless(
         return _rest(one, other, identifier, family, given, birth)
     birth = _birth_level(one.birth, other.birth)
     family, given = _names(one, other)
-    identifier = MISSING
-    if one.identifiers and other.identifiers:
-        identifier = _identifier(one, other, rules)
-    if (given == _NAME_DIFFERS) + (family == _NAME_DIFFERS) + (
-        birth == _BIRTH_DIFFERS
-    ) >= 2 and identifier not in _ID_AGREES:
+    identifier = _identifier(one, other, rules) if one.identifiers and other.identifiers else MISSING
+    differing = (given == _NAME_DIFFERS) + (family == _NAME_DIFFERS) + (birth == _BIRTH_DIFFERS)
+    if differing >= 2 and identifier not in _ID_AGREES:
         return None
     return _rest(one, other, identifier, family, given, birth)
 
@@ -100,10 +97,10 @@ def _rest(one: Person, other: Person, identifier: int, family: int, given: int, 
 
 
 def _birth_level(one: str, other: str) -> int:
+    if one == other:
+        return SAME if one else MISSING
     if not one or not other:
         return MISSING
-    if one == other:
-        return SAME
     # Most pairs of strangers have neither the year nor month and day in common.
     if len(one) == len(other) == 8 and one[:4] != other[:4] and one[4:] != other[4:]:
         return _BIRTH_DIFFERS

@@ -12,7 +12,7 @@ from typing import Final
 
 from sync.core.linkage.model import LevelRow, Model
 
-MATCH_ODDS: Final = 500.0
+MATCH_ODDS: Final = 20.0
 REVIEW_ODDS: Final = 0.5
 
 DEFAULT_ROWS: Final = (
