@@ -31,6 +31,7 @@ from bench.hl7_search import hl7_search
 from bench.hl7_throughput import hl7_throughput
 from bench.hl7_validation import figures as validation_figures
 from bench.report import figure
+from bench.sync_matching import figures as matching_figures
 
 IDLE_S = 20.0
 READS = 2_000
@@ -117,6 +118,11 @@ def hl7_validation(_: Path) -> Iterator[dict[str, object]]:
     yield from validation_figures()
 
 
+def sync_matching(_: Path) -> Iterator[dict[str, object]]:
+    """Which record of one file is which of another."""
+    return matching_figures()
+
+
 FIGURES = {
     "start-up": start_up,
     "memory-and-reads": memory_and_reads,
@@ -126,6 +132,7 @@ FIGURES = {
     "hl7-frame": frame_figures,
     "hl7-parsing": hl7_parsing,
     "hl7-validation": hl7_validation,
+    "sync-matching": sync_matching,
 }
 
 
