@@ -34,6 +34,7 @@ from bench.hl7_validation import figures as validation_figures
 from bench.report import figure
 from bench.simulator_pages import simulator_pages
 from bench.sync_mapping import figures as mapping_figures
+from bench.sync_matching import figures as matching_figures
 
 IDLE_S = 20.0
 READS = 2_000
@@ -125,6 +126,11 @@ def sync_mapping(_: Path) -> Iterator[dict[str, object]]:
     return mapping_figures()
 
 
+def sync_matching(_: Path) -> Iterator[dict[str, object]]:
+    """Which record of one file is which of another."""
+    return matching_figures()
+
+
 FIGURES = {
     "start-up": start_up,
     "memory-and-reads": memory_and_reads,
@@ -137,6 +143,7 @@ FIGURES = {
     "hl7-parsing": hl7_parsing,
     "hl7-validation": hl7_validation,
     "sync-mapping": sync_mapping,
+    "sync-matching": sync_matching,
 }
 
 

@@ -94,11 +94,13 @@ HOPELESS: Final = (
     Rule("hopeless-family-and-birth", Outcome.NO_MATCH, (("family", "differs"), ("birth", "differs")), _AGREES),
 )
 _IDENTIFIED: Final = (("identifier", "same"),)
+# The number that is typed in for a child is often the guarantor's: it does not outweigh another given name or birthday.
 GUARDS: Final = (
-    Rule("guard-given-differs", Outcome.REVIEW, (("given", "differs"),), (("identifier", "same"),)),
+    Rule("guard-given-differs", Outcome.REVIEW, (("given", "differs"),)),
     Rule("guard-given-unknown", Outcome.REVIEW, (("given", "missing"),), _IDENTIFIED),
     Rule("guard-family-unknown", Outcome.REVIEW, (("family", "missing"), ("birth", "missing")), _IDENTIFIED),
-    Rule("guard-birth-differs", Outcome.REVIEW, (("birth", "differs near"),), (("identifier", "same"),)),
+    Rule("guard-birth-differs", Outcome.REVIEW, (("birth", "differs"),)),
+    Rule("guard-birth-near", Outcome.REVIEW, (("birth", "near"),), _IDENTIFIED),
     Rule("guard-name-and-birth-alone", Outcome.REVIEW, (("identifier", "missing differs"), ("phone", "missing differs"),
          ("email", "missing differs"), ("street", "missing differs other-number"), ("place", "missing differs close"))),
     Rule("guard-birth-unknown", Outcome.REVIEW, (("birth", "missing"),), _IDENTIFIED),

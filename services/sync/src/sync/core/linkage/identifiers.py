@@ -39,6 +39,6 @@ RULES_BY_SYSTEM: Final[Mapping[str, IdentifierRule]] = {rule.system: rule for ru
 def identifier_value(value: str) -> str:
     """Letters and digits alone, without leading zeros; empty for what stands for no value (000…, 999…, 123456789)."""
     plain = fold(value).replace(" ", "").lstrip("0")
-    if len(plain) < 2 or plain in {"123456789", "unknown", "none", "na"} or (len(plain) > 3 and len(set(plain)) == 1):
+    if not plain or plain in {"123456789", "unknown", "none", "na"} or (len(plain) > 3 and len(set(plain)) == 1):
         return ""
     return plain

@@ -1,10 +1,10 @@
 """Text in the form in which it is compared: no case, no diacritics, one alphabet where a simple table leads to it.
 
-Latin text loses its marks (Unicode NFKC, casefold, NFKD: UAX #15, UAX #31). Cyrillic is transliterated by the table of
-ICAO Doc 9303 part 3, section 6, and Greek by the single-letter table of ISO 843 as ELOT 743 prints it, both without
-their exceptions for letters in context. Arabic loses vowel signs and the forms of alef, yeh and teh marbuta that are
-interchanged in writing; katakana become hiragana. Those two, Han and everything else are compared within their script:
-there is no way from a Han name to its reading without the person.
+Latin text loses its marks (Unicode NFKC, casefold, NFKD: UAX #15, UAX #31). Cyrillic is transliterated by the table
+of ICAO Doc 9303 part 3, section 6, and Greek by the single-letter table of ISO 843 as ELOT 743 prints it, both
+without their exceptions for letters in context but for ου. Arabic loses vowel signs and the forms of alef, yeh and
+teh marbuta that are interchanged in writing; katakana become hiragana. Those two, Han and everything else are
+compared within their script: there is no way from a Han name to its reading without the person.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ _GREEK: Final = {
     "χ": "ch", "ψ": "ps", "ω": "o",
 }  # fmt: skip
 # Forms of one letter that are interchanged in writing, and the tatweel, which only stretches a line.
+# The one digraph in every other Greek name.
+_GREEK_OU: Final = re.compile("ο[υύὺῦ]")
+# The marks that make another kana of one: か and が are no two ways of writing a name.
+_VOICED: Final = frozenset("\u3099\u309a")
 _ARABIC: Final = {"أ": "ا", "إ": "ا", "آ": "ا", "ٱ": "ا", "ى": "ي", "ی": "ي", "ک": "ك", "ة": "ه", "ـ": ""}
 _KANA: Final = {chr(code): chr(code - 0x60) for code in range(0x30A1, 0x30F7)}
 _TABLE: Final = str.maketrans({**_LATIN, **_CYRILLIC, **_GREEK, **_ARABIC, **_KANA})
@@ -68,13 +72,13 @@ def _folded(text: str) -> str:
 
 
 def _fold_once(text: str) -> str:
-    plain = unicodedata.normalize("NFKC", text).casefold().translate(_TABLE)
+    plain = _GREEK_OU.sub("ou", unicodedata.normalize("NFKC", text).casefold()).translate(_TABLE)
     plain = unicodedata.normalize("NFKD", plain).translate(_TABLE)
     kept = "".join(
         character if character.isalnum() or unicodedata.category(character).startswith("M") else " "
         for character in plain
         # Marks without a combining class are vowels in Indic scripts: they belong to the word.
-        if not unicodedata.combining(character)
+        if not unicodedata.combining(character) or character in _VOICED
     )
     # NFKD took Hangul apart; whole syllables are what differs from person to person.
     return " ".join(unicodedata.normalize("NFC", kept).split())[:FOLDED_CHARACTERS_MAX].rstrip()
