@@ -280,3 +280,21 @@ async def test_migrations_are_the_tables(suite: RunningSuite) -> None:
     assert database is not None
     async with database.write() as session:
         assert await (await session.connection()).run_sync(schema_differences, Base.metadata) == []
+
+
+async def test_a_removed_credential_gives_no_token_after_a_moment(suite: RunningSuite, provider: TokenEndpoint) -> None:
+    path = await credential(suite, provider)
+    assert (await token(suite, path))[0] == 200
+    async with suite.client(Role.TENANT_ADMIN) as client:
+        etag = (await client.get(path)).headers["etag"]
+        assert (await client.delete(path, headers={"If-Match": etag})).status_code == 204
+
+    async def wait_until_refused() -> dict[str, Any]:
+        while True:
+            status, found = await token(suite, path)
+            if status != 200:
+                return found
+            await asyncio.sleep(0.05)
+
+    async with asyncio.timeout(10):
+        assert (await wait_until_refused())["code"] == "credential.not-found"

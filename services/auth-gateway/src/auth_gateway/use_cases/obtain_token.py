@@ -28,8 +28,10 @@ RECONNECT: Final = "credential.reconnect-needed"
 INVALID_GRANT: Final = "invalid_grant"
 REFRESH_TTL_S: Final = 5.0
 """Renewed while the request runs; a replica that died with it holds the others up no longer than that."""
-HELD_S: Final = 1.0
+HELD_S: Final = 2.0
 """How long a token is given out without looking whether its credential was changed."""
+LOOKING_S: Final = 0.5
+"""How much longer the others get it while one of them looks; together less than the margin before its expiry."""
 HELD_TOKENS_MAX: Final = 10_000
 WAIT_S: Final = 0.1
 WAIT_TURNS_MAX: Final = 150
@@ -49,7 +51,7 @@ class Broker:
     admit: Callable[[str], Awaitable[None]]
     """Raises SuiteError `tenant.suspended` for a practice whose work is to rest."""
     held: dict[tuple[str, str, str], _Held] = field(default_factory=dict)
-    """Tokens that were looked up within the last second, by tenant, integration and name."""
+    """Tokens that were looked up a moment ago, by tenant, integration and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,9 @@ async def obtain_token(
 
     `rejected_sha256`: the token that the PMS has just refused; a newer one is given or asked for.
     """
-    held = broker.held.get((tenant, integration_id, name))
-    if held is not None and broker.clock.monotonic() < held.until and held.sha256 != rejected_sha256:
-        return held.token
+    at_hand = _at_hand(broker, (tenant, integration_id, name), rejected_sha256)
+    if at_hand is not None:
+        return at_hand
     await broker.admit(tenant)
     for _ in range(WAIT_TURNS_MAX):
         credential = await broker.credentials.get(tenant, integration_id, name)
@@ -102,6 +104,19 @@ async def obtain_token(
             return await in_hand(broker, credential)
         await asyncio.sleep(WAIT_S)
     raise SuiteError("credential.refresh-failed", "Another replica has been refreshing for too long.")
+
+
+def _at_hand(broker: Broker, name: tuple[str, str, str], rejected_sha256: str | None) -> AccessToken | None:
+    held = broker.held.get(name)
+    if held is None or held.sha256 == rejected_sha256:
+        return None
+    now = broker.clock.monotonic()
+    if now < held.until:
+        return held.token
+    if now < held.until + LOOKING_S:
+        # One looks; a hundred that come in the same moment need not.
+        broker.held[name] = replace(held, until=now + LOOKING_S)
+    return None
 
 
 def _hold(broker: Broker, credential: Credential, token: AccessToken) -> AccessToken:
