@@ -25,7 +25,7 @@ async def suite(tmp_path: Path) -> AsyncIterator[RunningSuite]:
 @pytest.fixture
 async def server(suite: RunningSuite) -> AsyncIterator[AuthlibServer]:
     async with suite.client() as vendor:
-        keys = (await vendor.get(f"/auth/v1/tenants/{TENANT}/jwks.json")).json()
+        keys = (await vendor.get(f"/auth/v1/tenants/{TENANT}/development/jwks.json")).json()
     up = AuthlibServer(lambda: keys)
     await up.start()
     yield up

@@ -145,7 +145,7 @@ async def ensure_demonstration(door: Door, token: str, tenant: str, base_urls: M
     epic = f"{base_urls['simulator']}/simulator/v1/epic/{EPIC_TENANT}"
     async with door.api(token) as api:
         # The simulator keeps its registrations in memory, as a vendor keeps them elsewhere: told again at every start.
-        jwks_url = f"{base_urls['auth-gateway']}/auth/v1/tenants/{tenant}/jwks.json"
+        jwks_url = f"{base_urls['auth-gateway']}/auth/v1/tenants/{tenant}/development/jwks.json"
         await api.send("PUT", f"/simulator/v1/clients/{CLIENT_ID}", {"jwks_url": jwks_url})
         listed = (await api.send("GET", "/auth/v1/integrations"))["items"]
         found = next((row for row in listed if row["name"] == INTEGRATION_NAME), None)

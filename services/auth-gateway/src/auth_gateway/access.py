@@ -32,6 +32,12 @@ ACCESS: Final = (
     Access(
         "GET", "/tenants/{tenant_id}/jwks.json", frozenset(), "public keys of a practice's client, read by its vendors"
     ),
+    Access(
+        "GET",
+        "/tenants/{tenant_id}/{environment}/jwks.json",
+        frozenset(),
+        "public keys of a practice's client in an environment, read by its vendors",
+    ),
     Access("GET", "/tenants/{tenant_id}/keys", SERVICES),
     Access("GET", "/platform/keys", PLATFORM),
     Access("POST", "/platform/keys:rotate", PLATFORM),

@@ -59,6 +59,7 @@ from auth_gateway.use_cases.record_launch import record_launch
 from auth_gateway.use_cases.test_credential import Tester, test_credential
 from auth_gateway.use_cases.watch_credentials import watch_credentials
 from auth_gateway.use_cases.watch_expiries import watch_expiries
+from common.models.integration import Environment
 from common.runtime.authentication import verify_service_assertion
 from common.runtime.background import background
 from common.runtime.database import Database
@@ -172,15 +173,15 @@ def _credential_routes(
     prober = NetworkProber(runtime.outbound, broker.clock)
     tester = Tester(broker, integrations, prober, settings.test_timeout_s)
 
-    def jwks_url(tenant: str) -> str:
-        return f"{runtime.settings.base_url}/auth/v1/tenants/{tenant}/jwks.json"
+    def jwks_url(tenant: str, environment: Environment) -> str:
+        return f"{runtime.settings.base_url}/auth/v1/tenants/{tenant}/{environment}/jwks.json"
 
     async def test(tenant: str, integration_id: str, name: str) -> dict[str, object]:
-        return await test_credential(tester, tenant, integration_id, name, jwks_url=jwks_url(tenant))
+        return await test_credential(tester, tenant, integration_id, name, jwks_url=jwks_url)
 
-    async def served_keys(tenant: str) -> Sequence[str] | None:
+    async def served_keys(tenant: str, environment: Environment) -> Sequence[str] | None:
         exchange = ExchangeContext(tenant, "", "", "probe", "jwks")
-        return await prober.key_ids(jwks_url(tenant), exchange, timeout_s=JWKS_TIMEOUT_S)
+        return await prober.key_ids(jwks_url(tenant, environment), exchange, timeout_s=JWKS_TIMEOUT_S)
 
     router.include_router(signing_keys_api.router(tenants, served_keys, broker.clock, jwks_url))
 

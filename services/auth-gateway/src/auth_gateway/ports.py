@@ -14,7 +14,7 @@ from auth_gateway.core.methods import Grant, TokenCall
 from auth_gateway.core.peer_answers import Probe, Reply, SmartConfiguration
 from auth_gateway.core.refresh import TokenState
 from auth_gateway.core.versions import Version
-from common.models.integration import Vendor
+from common.models.integration import Environment, Vendor
 from common.models.paging import Page
 from common.runtime.authentication import Caller
 from common.runtime.connection_probe import StageResult
@@ -248,11 +248,13 @@ class Tenants(Protocol):
     async def wrapped(self, tenant: str) -> Sequence[WrappedKey]:
         """Its data keys, wrapped."""
 
-    async def jwks(self, tenant: str) -> dict[str, Any]:
-        """Its clients' public keys. Raises SuiteError `tenant.not-found`."""
+    async def jwks(self, tenant: str, environment: Environment | None = None) -> dict[str, Any]:
+        """Its clients' public keys in an environment; None: those of the address from before keys had one. Raises
+        SuiteError `tenant.not-found`."""
 
-    async def signer(self, tenant: str, algorithm: str) -> Callable[[dict[str, Any]], str]:
-        """Signs assertion claims with the tenant's key for an algorithm."""
+    async def signer(self, tenant: str, integration_id: str, algorithm: str) -> Callable[[dict[str, Any]], str]:
+        """Signs assertion claims with the tenant's key for an algorithm in the environment of the integration. Raises
+        SuiteError `integration.not-found`."""
 
 
 class TokenEndpoint(Protocol):

@@ -36,7 +36,7 @@ ALLOWED: Final[dict[str, re.Pattern[str]]] = {
             "generation", "count", "bytes", "duration_ms", "attempt", "version", "stage", "port", "error_type",
             "message_type", "trigger_event", "acknowledgment_code", "delay_ms", "signal", "fencing", "event_type",
             "pages", "records", "limit", "url_scheme", "dialect", "lane", "size_bytes", "tolerated", "setting",
-            "clock_offset_ms", "dropped", "outcome",
+            "clock_offset_ms", "dropped", "outcome", "environment",
         ),
         _CODE,
     ),

@@ -53,6 +53,7 @@ class SigningKeyRow(Base, table=True):
     sealed_private: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     created_at: datetime = Field(sa_column=Column(UtcInstant, nullable=False))
     used_from: datetime | None = Field(sa_column=Column(UtcInstant, nullable=True))
+    environment: str | None
 
 
 class IntegrationRow(Base, table=True):

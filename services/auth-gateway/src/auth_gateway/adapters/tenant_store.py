@@ -12,11 +12,18 @@ from joserfc.jwk import ECKey, RSAKey
 from sqlalchemy import Table, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from auth_gateway.adapters.tables import AssertionRow, SigningKeyRow, TenantKeyRow, TenantRow
-from auth_gateway.core.signing_keys import SigningKey, current, published
+from auth_gateway.adapters.tables import AssertionRow, IntegrationRow, SigningKeyRow, TenantKeyRow, TenantRow
+from auth_gateway.core.signing_keys import (
+    SigningKey,
+    current,
+    of_environment,
+    published,
+    published_without_environment,
+)
 from auth_gateway.ports import Tenant
 from common.models.clock import Clock
 from common.models.errors import SuiteError
+from common.models.integration import Environment
 from common.runtime import audit
 from common.runtime.authentication import Caller
 from common.runtime.database import Database
@@ -34,6 +41,7 @@ from pms.smart import assertion_header
 _TENANT: Final[Table] = TenantRow.__table__  # type: ignore[attr-defined]
 _KEY: Final[Table] = TenantKeyRow.__table__  # type: ignore[attr-defined]
 _SIGNING: Final[Table] = SigningKeyRow.__table__  # type: ignore[attr-defined]
+_INTEGRATION: Final[Table] = IntegrationRow.__table__  # type: ignore[attr-defined]
 _ASSERTION: Final[Table] = AssertionRow.__table__  # type: ignore[attr-defined]
 ISSUER_ALGORITHM: Final = "ES256"
 _RSA_BITS: Final = 2048
@@ -52,6 +60,12 @@ class SqlTenantStore:
     async def add(self, caller: Caller, tenant: Tenant) -> Tenant:
         # Wrapped before the transaction: a KMS may take its time.
         raw, wrapped = await self._data_key(tenant.id, 1)
+        async with self._database.read() as session:
+            known = (await session.execute(select(_TENANT).where(_TENANT.c.id == tenant.id))).mappings().first()
+        if known is not None:
+            return _tenant(known)
+        # Made before the transaction, too: RSA keys take their time.
+        pairs = [(one, environment, _generate(one)) for environment in Environment for one in CLIENT_ALGORITHMS]
         async with self._database.write() as session:
             present = (await session.execute(select(_TENANT).where(_TENANT.c.id == tenant.id))).mappings().first()
             if present is not None:
@@ -61,8 +75,8 @@ class SqlTenantStore:
             )
             await self._add_data_key(session, tenant.id, wrapped)
             keys = tenant_keys(tenant.id, {1: raw})
-            for algorithm in CLIENT_ALGORITHMS:
-                await self._new_signing_key(session, tenant.id, keys, algorithm)
+            for algorithm, environment, pair in pairs:
+                await self._keep_signing_key(session, tenant.id, keys, algorithm, pair, environment=environment)
             await audit.record(
                 session, audit.Audit(action="tenant.created", subject=tenant.id, caller=caller, time=self._clock.now())
             )
@@ -80,13 +94,18 @@ class SqlTenantStore:
             ).mappings()
             return [WrappedKey(row["version"], row["wrapped"], row["seals_from"]) for row in rows]
 
-    async def jwks(self, tenant: str) -> dict[str, Any]:
+    async def jwks(self, tenant: str, environment: Environment | None = None) -> dict[str, Any]:
         statement = select(_SIGNING).where(_SIGNING.c.tenant == tenant).order_by(_SIGNING.c.created_at, _SIGNING.c.kid)
         async with self._database.read() as session:
             rows = (await session.execute(statement)).mappings().all()
         if not rows:
             raise SuiteError("tenant.not-found")
-        seen = {key.kid for key in published([_signing_key(row) for row in rows], self._clock.now())}
+        keys, now = [_signing_key(row) for row in rows], self._clock.now()
+        if environment is None:
+            shown = published_without_environment(keys, now)
+        else:
+            shown = published(of_environment(keys, environment), now)
+        seen = {key.kid for key in shown}
         return {"keys": [row["public"] for row in rows if row["kid"] in seen]}
 
     async def signing_keys(self, tenant: str) -> Sequence[SigningKey]:
@@ -94,17 +113,31 @@ class SqlTenantStore:
         async with self._database.read() as session:
             return [_signing_key(row) for row in (await session.execute(statement)).mappings()]
 
-    async def add_signing_key(self, caller: Caller, algorithm: str, wait: timedelta) -> SigningKey:
+    async def add_signing_key(
+        self, caller: Caller, environment: Environment, algorithm: str, wait: timedelta
+    ) -> SigningKey:
         keys, now = await self.keyring.tenant(caller.tenant), self._clock.now()
+        pair = _generate(algorithm)
         async with self._database.write() as session:
-            kid = await self._new_signing_key(session, caller.tenant, keys, algorithm, used_from=now + wait)
-            await audit.record(
-                session, audit.Audit(action="signing-key.added", subject="signing-key", caller=caller, time=now)
+            kid = await self._keep_signing_key(
+                session, caller.tenant, keys, algorithm, pair, environment=environment, used_from=now + wait
             )
-        return SigningKey(kid, algorithm, now, now + wait)
+            detail = {"environment": environment.value}
+            await audit.record(
+                session,
+                audit.Audit(action="signing-key.added", subject="signing-key", caller=caller, time=now, detail=detail),
+            )
+        return SigningKey(kid, algorithm, now, now + wait, environment)
 
-    async def signer(self, tenant: str, algorithm: str) -> Callable[[dict[str, Any]], str]:
-        key = await self._private(tenant, algorithm)
+    async def signer(self, tenant: str, integration_id: str, algorithm: str) -> Callable[[dict[str, Any]], str]:
+        mine = (_INTEGRATION.c.tenant == tenant, _INTEGRATION.c.id == integration_id)
+        async with self._database.read() as session:
+            body: Any = (await session.execute(select(_INTEGRATION.c.body).where(*mine))).scalar_one_or_none()
+        if body is None:
+            raise SuiteError("integration.not-found")
+        # Read each time: an integration may be moved to another environment, and its key goes with it.
+        environment = Environment(body["environment"])
+        key = await self._private(tenant, algorithm, of_environment(await self.signing_keys(tenant), environment))
 
         def sign(claims: dict[str, Any]) -> str:
             return jwt.encode(assertion_header(algorithm, str(key.kid)), claims, key, algorithms=[algorithm])
@@ -121,21 +154,25 @@ class SqlTenantStore:
             if held is None:
                 await self._add_data_key(session, PLATFORM, wrapped)
                 keys = tenant_keys(PLATFORM, {1: raw})
-                await self._new_signing_key(session, PLATFORM, keys, ISSUER_ALGORITHM)
+                await self._keep_signing_key(
+                    session, PLATFORM, keys, ISSUER_ALGORITHM, _generate(ISSUER_ALGORITHM), environment=None
+                )
 
     async def rotate_issuer(self, caller: Caller) -> None:
         """A new issuer key; tokens of the old one are refused as soon as the key sets in memory are fetched again."""
         keys = await self.keyring.tenant(PLATFORM)
         async with self._database.write() as session:
             await session.execute(delete(_SIGNING).where(_SIGNING.c.tenant == PLATFORM))
-            await self._new_signing_key(session, PLATFORM, keys, ISSUER_ALGORITHM)
+            await self._keep_signing_key(
+                session, PLATFORM, keys, ISSUER_ALGORITHM, _generate(ISSUER_ALGORITHM), environment=None
+            )
             await audit.record(
                 session, audit.Audit(action="issuer.rotated", subject="issuer", caller=caller, time=self._clock.now())
             )
 
     async def issue(self, claims: dict[str, Any]) -> str:
         """A token of the suite's issuer."""
-        key = await self._private(PLATFORM, ISSUER_ALGORITHM)
+        key = await self._private(PLATFORM, ISSUER_ALGORITHM, await self.signing_keys(PLATFORM))
         return jwt.encode(
             {"alg": ISSUER_ALGORITHM, "kid": str(key.kid), "typ": "JWT"}, claims, key, algorithms=[ISSUER_ALGORITHM]
         )
@@ -164,16 +201,17 @@ class SqlTenantStore:
         values = {"version": key.version, "wrapped": key.wrapped, "seals_from": key.seals_from}
         await session.execute(insert(_KEY).values(tenant=tenant, **values))
 
-    async def _new_signing_key(
+    async def _keep_signing_key(
         self,
         session: AsyncSession,
         tenant: str,
         keys: TenantKeys,
         algorithm: str,
+        key: RSAKey | ECKey,
         *,
+        environment: Environment | None,
         used_from: datetime | None = None,
     ) -> str:
-        key = _generate(algorithm)
         kid = key.thumbprint()
         public = {**key.as_dict(private=False), "kid": kid, "use": "sig", "alg": algorithm}
         private = orjson.dumps({**key.as_dict(private=True), "kid": kid, "alg": algorithm})
@@ -186,12 +224,13 @@ class SqlTenantStore:
                 sealed_private=keys.seal(private, record=kid, field="private-key"),
                 created_at=self._clock.now(),
                 used_from=used_from,
+                environment=environment,
             )
         )
         return kid
 
-    async def _private(self, tenant: str, algorithm: str) -> RSAKey | ECKey:
-        used = current(await self.signing_keys(tenant), algorithm, self._clock.now())
+    async def _private(self, tenant: str, algorithm: str, held: Sequence[SigningKey]) -> RSAKey | ECKey:
+        used = current(held, algorithm, self._clock.now())
         if used is None:
             raise SuiteError("tenant.not-found")
         async with self._database.read() as session:
@@ -214,4 +253,6 @@ def _tenant(row: Any) -> Tenant:
 
 
 def _signing_key(row: Any) -> SigningKey:
-    return SigningKey(row["kid"], row["algorithm"], row["created_at"], row["used_from"] or row["created_at"])
+    environment = Environment(row["environment"]) if row["environment"] else None
+    used_from = row["used_from"] or row["created_at"]
+    return SigningKey(row["kid"], row["algorithm"], row["created_at"], used_from, environment)

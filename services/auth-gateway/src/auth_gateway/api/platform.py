@@ -14,6 +14,7 @@ from auth_gateway.use_cases.issue_token import Exchange
 from common.models.clock import Clock, Ids, instant_text
 from common.models.errors import SuiteError
 from common.models.identifiers import check_id
+from common.models.integration import Environment
 from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import page_body
 from common.runtime.keyring import PLATFORM
@@ -86,11 +87,20 @@ def _tenants(api: APIRouter, tenants: Tenants, clock: Clock, ids: Ids) -> None:
 
     @api.get("/tenants/{tenant_id}/jwks.json", summary="A practice's public keys for its vendors")
     async def tenant_keys(tenant_id: str, response: Response) -> dict[str, Any]:
-        """The JWKS that a vendor reads to verify our client assertions (RFC 7517)."""
+        """The JWKS that a vendor reads to verify our client assertions (RFC 7517), at the address from before keys had
+        an environment: production's keys and those that were registered by it."""
         response.headers["Cache-Control"] = f"public, max-age={_KEYS_LIFE_S}"
         if tenant_id == PLATFORM:
             raise SuiteError("tenant.not-found")
         return await tenants.jwks(tenant_id)
+
+    @api.get("/tenants/{tenant_id}/{environment}/jwks.json", summary="A practice's public keys in an environment")
+    async def environment_keys(tenant_id: str, environment: Environment, response: Response) -> dict[str, Any]:
+        """The address to register with a vendor: what signs for a sandbox is not among production's keys."""
+        response.headers["Cache-Control"] = f"public, max-age={_KEYS_LIFE_S}"
+        if tenant_id == PLATFORM:
+            raise SuiteError("tenant.not-found")
+        return await tenants.jwks(tenant_id, environment)
 
     @api.get("/tenants/{tenant_id}/keys", summary="A tenant's wrapped data keys (services)")
     async def wrapped_keys(tenant_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:

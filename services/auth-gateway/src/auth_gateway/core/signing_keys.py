@@ -1,5 +1,8 @@
 """When a practice's signing key is published, used and taken away (RFC 7517; client JWKS of SMART App Launch 2.2).
 
+A key belongs to one environment, so that what signs for a sandbox is never accepted in production. Keys from before
+that (no environment) belong to all of them until an environment has a key of its own.
+
 A vendor reads the key set now and then (Epic keeps it up to 29 hours, Allscripts reads it once a night). So a new key
 is published first and used later, and the one before stays published until nobody can still hold what it signed, or a
 key set without the new one.
@@ -13,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from common.models.clock import instant_text
+from common.models.integration import Environment
 
 OVERLAP: Final = timedelta(hours=30)
 """Longer than any vendor keeps a key set that we know of."""
@@ -20,12 +24,31 @@ OVERLAP: Final = timedelta(hours=30)
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key pair by its id; `used_from`: when assertions are signed with it."""
+    """A key pair by its id; `used_from`: when assertions are signed with it; `environment` None: from before keys had
+    one."""
 
     kid: str
     algorithm: str
     created_at: datetime
     used_from: datetime
+    environment: Environment | None = None
+
+
+def of_environment(keys: Sequence[SigningKey], environment: Environment) -> list[SigningKey]:
+    """Those that may sign for an environment: its own, and those from before keys had one."""
+    return [key for key in keys if key.environment in (environment, None)]
+
+
+def published_without_environment(keys: Sequence[SigningKey], now: datetime) -> list[SigningKey]:
+    """What the address from before environments serves: production's keys, and the keys that were registered by it for
+    as long as any environment may sign with them."""
+    seen = {
+        key.kid
+        for environment in Environment
+        for key in published(of_environment(keys, environment), now)
+        if key.environment in (Environment.PRODUCTION, None)
+    }
+    return [key for key in keys if key.kid in seen]
 
 
 def current(keys: Sequence[SigningKey], algorithm: str, now: datetime) -> SigningKey | None:
@@ -52,6 +75,7 @@ def state_of(keys: Sequence[SigningKey], key: SigningKey, now: datetime) -> dict
     return {
         "kid": key.kid,
         "algorithm": key.algorithm,
+        "shared": key.environment is None,
         "state": "signing" if used == key else "announced" if key.used_from > now else "retiring",
         "created_at": instant_text(key.created_at),
         "used_from": instant_text(key.used_from),

@@ -167,7 +167,9 @@ async def request_and_keep(broker: Broker, credential: Credential, trigger: str,
 
 async def method_input(broker: Broker, credential: Credential, method: Method) -> MethodInput:
     """What a method's request is made from, its secret unsealed."""
-    sign = await broker.tenants.signer(credential.tenant, credential.algorithm) if method.uses_our_key else _no_key
+    sign: Callable[[dict[str, Any]], str] = _no_key
+    if method.uses_our_key:
+        sign = await broker.tenants.signer(credential.tenant, credential.integration_id, credential.algorithm)
     secrets = await broker.credentials.secrets(credential) if method.needs_secret else Secrets()
     return MethodInput(
         client_id=credential.client_id,

@@ -7,7 +7,7 @@ takes longer is not cut off (a provider may have rotated a refresh token by then
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from auth_gateway.use_cases.connection_stages import (
 from auth_gateway.use_cases.obtain_token import Broker, refresh_token
 from common.models.clock import Clock, instant_text
 from common.models.errors import ERRORS, SuiteError
-from common.models.integration import ChannelKind, Vendor
+from common.models.integration import ChannelKind, Environment, Vendor
 from common.runtime.connection_probe import StageResult, failed, skipped
 from common.runtime.outbound import ExchangeContext
 
@@ -75,9 +75,12 @@ class _Peer:
 
 
 async def test_credential(
-    tester: Tester, tenant: str, integration_id: str, name: str, *, jwks_url: str
+    tester: Tester, tenant: str, integration_id: str, name: str, *, jwks_url: Callable[[str, Environment], str]
 ) -> dict[str, Any]:
-    """All stages in order. Raises SuiteError `integration.not-found` or `credential.not-found` only."""
+    """All stages in order. Raises SuiteError `integration.not-found` or `credential.not-found` only.
+
+    `jwks_url`: where the public keys of a tenant are in an environment.
+    """
     clock = tester.broker.clock
     document = await tester.integrations.get(tenant, integration_id)
     credential = await tester.broker.credentials.get(tenant, integration_id, name)
@@ -93,7 +96,8 @@ async def test_credential(
         stages.append(skipped("token", "the token endpoint cannot be reached"))
         stages += [skipped(stage, "an earlier stage failed") for stage in _BEHIND_TOKEN]
     else:
-        stages += await _behind_network(tester, credential, peer, jwks_url)
+        ours = jwks_url(tenant, Environment(document.body["environment"]))
+        stages += await _behind_network(tester, credential, peer, ours)
     failing = next((stage for stage in stages if stage.status == "failed"), None)
     return {
         "integration_id": integration_id,
