@@ -15,6 +15,7 @@ from common.runtime.connection_probe import ConnectionProbe, StageResult
 from common.runtime.outbound import Answer, ExchangeContext, Outbound
 from pms.fhir import FhirRequest, metadata, smart_configuration
 from pms.permissions import ProbeResult, probe_request, probe_result
+from pms.retry_after import retry_after_s
 from pms.signatures import Surface, signature_of
 
 _OK: Final = 200
@@ -37,7 +38,13 @@ class NetworkProber:
             answer = await self._get(metadata(), base, exchange, token, timeout_s)
         except SuiteError as error:
             return Reply(None, self._elapsed(started), error=error.code)
-        return Reply(answer.status, self._elapsed(started), answer.headers.get("content-type", ""), answer.body)
+        return Reply(
+            answer.status,
+            self._elapsed(started),
+            answer.headers.get("content-type", ""),
+            answer.body,
+            retry_after_s=retry_after_s(answer.headers.get("retry-after"), self._clock.now()),
+        )
 
     async def smart_configuration(
         self, base: str, exchange: ExchangeContext, *, timeout_s: float

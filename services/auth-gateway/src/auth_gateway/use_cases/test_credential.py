@@ -24,6 +24,7 @@ from auth_gateway.use_cases.connection_stages import (
     read_resource,
     read_stages,
     smart_stage,
+    token_cause,
 )
 from auth_gateway.use_cases.obtain_token import Broker, refresh_token
 from common.models.clock import Clock, instant_text
@@ -257,7 +258,11 @@ def _refused(
         key_read=history.key_read,
         causes=[{"code": cause.code, "text": cause.text, "supported": cause.supported} for cause in found],
     )
-    stage = replace(stage, next_step=ERRORS[code].next_step if code in ERRORS else None)
+    stage = replace(
+        stage,
+        likely_cause=token_cause(code, answer.http_status) or stage.likely_cause,
+        next_step=ERRORS[code].next_step if code in ERRORS else None,
+    )
     if supported:
         return replace(stage, likely_cause=supported[0].text, next_step=supported[0].next_step)
     return stage

@@ -163,7 +163,4 @@ def _answer(on: Mapping[str, ActiveFault], now: datetime) -> Answer | None:
         return Answer(429, headers={"Retry-After": str(on["rate-limited"].parameters["retry_after_s"])})
     if "wrong-path" in on:
         return html_not_found()
-    if "unauthorized" in on:
-        challenge = 'Bearer error="invalid_token", error_description="The access token provided is not valid"'
-        return Answer(401, headers={"WWW-Authenticate": challenge})
     return None

@@ -71,11 +71,14 @@ class FhirServer:
         if not self._known(parts):
             return html_not_found()
         token = self.tokens.find(_bearer(call), now)
-        if token is None or token.practice != self.chart.practice.name or self.effect.has("client-disabled"):
+        if token is None or token.practice != self.chart.practice.name or self._refuses_tokens():
             return Answer(401, headers={"WWW-Authenticate": INVALID_TOKEN})
         if not _permitted(token, parts, call) or parts[0] == self.effect.word("scope-missing", "resource"):
             return Answer(403, headers={"WWW-Authenticate": INSUFFICIENT_SCOPE})
         return self._dispatch(call, parts, token, now)
+
+    def _refuses_tokens(self) -> bool:
+        return self.effect.has("client-disabled") or self.effect.has("unauthorized")
 
     def _known(self, parts: list[str]) -> bool:
         if not parts:

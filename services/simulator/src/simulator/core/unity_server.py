@@ -176,7 +176,7 @@ class UnityServer:
         token = _string(document, "Token")
         state = _as_product(self._state, effect.word("other-product", "product"))
         session = state.sessions.use(token, now)
-        if session is None or effect.has("session-idle"):
+        if session is None or effect.has("session-idle") or effect.has("unauthorized"):
             raise ActionError(LOGGED_OUT)
         if _string(document, "Appname") != state.accounts.application:
             raise ActionError(f"The application is not supported on {state.product.value} version {VERSION}")

@@ -88,9 +88,9 @@ AUTHENTICATION_FAULTS: Final = (
         "before are not taken any more. Failed authentication at once.",
     ),
     FaultRow(
-        "unauthorized", "Every API call answers 401", _API, "A12",
+        "unauthorized", "Every API call with a token answers 401", _API, "A12",
         "401 with an empty body and an invalid_token challenge, also for a new token. Failed authentication at the "
-        "next poll. Test Connection fails at identity.",
+        "next poll. Test Connection fails at identity; metadata, which need no token, are answered.",
     ),
     FaultRow(
         "other-environment", "The client is registered in the sandbox alone", _TOKEN, "A13",
