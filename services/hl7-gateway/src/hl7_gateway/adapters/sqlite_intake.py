@@ -121,6 +121,12 @@ class SqliteIntake:
         statement = f"SELECT sequence, sealed_body FROM body WHERE sequence IN ({marks})"  # noqa: S608 - marks only
         return dict(await self._run(lambda connection: connection.execute(statement, tuple(sequences)).fetchall()))
 
+    async def erase_bodies(self, sequences: Sequence[int]) -> None:
+        """Delete them, whatever their age: a practice is offboarded."""
+        marks = ", ".join("?" * len(sequences))
+        statement = f"DELETE FROM body WHERE sequence IN ({marks})"  # noqa: S608 - marks only
+        await self._run(lambda connection: connection.execute(statement, tuple(sequences)).rowcount)
+
     async def forget_seen(self, window_s: float) -> int:
         before = milliseconds_of(self._clock.now() - timedelta(seconds=window_s))
         forgotten = 0
