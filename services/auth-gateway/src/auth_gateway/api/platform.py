@@ -30,6 +30,7 @@ class NewTenant(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=200, description="the practice's name")
+    reuse_name: bool = Field(default=False, description="also when a practice of this name was offboarded")
     id: str | None = Field(
         default=None, max_length=40, description="an id of ours, to create it once however often it is sent"
     )
@@ -42,6 +43,7 @@ def router(
     api = APIRouter(tags=["auth-gateway: platform"])
     _callers(api, issuer, issue)
     _tenants(api, tenants, clock, ids)
+    _keys(api, tenants)
     return api
 
 
@@ -78,6 +80,8 @@ def _tenants(api: APIRouter, tenants: Tenants, clock: Clock, ids: Ids) -> None:
     async def create(body: NewTenant, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
         """A practice with keys of its own; sent twice with the same id it is created once."""
         tenant_id = check_id(body.id, "ten") if body.id else ids.new("ten")
+        if not body.reuse_name and await tenants.name_gone(body.name):
+            raise SuiteError("tenant.name-offboarded")
         return _tenant_json(await tenants.add(caller, Tenant(tenant_id, body.name, "active", clock.now())))
 
     @api.get("/tenants", summary="Tenants")
@@ -85,6 +89,8 @@ def _tenants(api: APIRouter, tenants: Tenants, clock: Clock, ids: Ids) -> None:
         """All practices, without any patient."""
         return page_body([_tenant_json(tenant) for tenant in await tenants.list()], None)
 
+
+def _keys(api: APIRouter, tenants: Tenants) -> None:
     @api.get("/tenants/{tenant_id}/jwks.json", summary="A practice's public keys for its vendors")
     async def tenant_keys(tenant_id: str, response: Response) -> dict[str, Any]:
         """The JWKS that a vendor reads to verify our client assertions (RFC 7517), at the address from before keys had
