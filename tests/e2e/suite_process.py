@@ -126,8 +126,8 @@ class Suite:
         headers = {"authorization": f"Bearer {self.token}", **arguments.pop("headers", {})}
         return self._client.request(method, self.url(path), json=body, headers=headers, **arguments)
 
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        response = self.request(method, path, body)
+    def call(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+        response = self.request(method, path, body, headers=dict(headers or {}))
         assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
         return response.json() if response.content else None
 

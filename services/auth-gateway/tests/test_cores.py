@@ -204,21 +204,29 @@ def test_a_dead_grant_is_not_asked_again_and_a_margin_is_kept() -> None:
     assert decide(TOKEN, at(20), share=0.8, jitter=0, margin_s=900) is Decision.USE
 
 
-EVIDENCE = TokenEvidence("invalid_client", 400, 200, None, NOW - timedelta(days=9), True, True, True)
+EVIDENCE = TokenEvidence("invalid_client", 400, 200, None, NOW - timedelta(days=9), True, True, True, True)
+
+
+NEVER: dict[str, object] = {"worked_before": False, "worked_since_change": False}
 
 
 @pytest.mark.parametrize(
     ("changed", "first"),
     [
         ({}, "secret.expired"),
+        ({"secret_expires_at": NOW - timedelta(days=1)}, "secret.expired"),
+        ({"secret_expires_at": NOW + timedelta(days=1)}, "client.disabled"),
         ({"clock_offset_ms": 600_000}, "clock.skew"),
-        ({"worked_before": False, "credential_changed_at": NOW - timedelta(hours=1)}, "registration.fresh"),
-        ({"worked_before": False}, "client.wrong"),
-        ({"worked_before": False, "key_published": False}, "client.wrong"),
+        (NEVER | {"credential_changed_at": NOW - timedelta(hours=1)}, "registration.fresh"),
+        (NEVER, "client.wrong"),
+        ({"worked_since_change": False}, "client.wrong"),
+        (NEVER | {"key_published": False}, "key.unpublished"),
+        (NEVER | {"key_read": False}, "key.unread"),
+        (NEVER | {"other_environment": "test"}, "client.other-environment"),
     ],
 )  # fmt: skip
 def test_the_supported_cause_comes_first(changed: dict[str, object], first: str) -> None:
     found = causes(replace(EVIDENCE, **changed), NOW)
     assert found[0].code == first
     assert found[0].supported
-    assert len({cause.code for cause in found}) == 6
+    assert len({cause.code for cause in found}) == 8

@@ -21,6 +21,7 @@ UNITY = {
     "user_password": "canary-user",
 }
 SERVERS = "/simulator/v1/servers"
+LOG_ON = unity_session.get_token("svc", "canary-service")
 
 
 @pytest.fixture
@@ -124,14 +125,67 @@ async def test_there_is_room_for_so_many(suite: RunningSuite) -> None:
         ("rate-limited", unity.magic("Echo", unity.Session("App.Test", "jdoe", "")), 429),
     ],
 )
-async def test_the_faults_of_all_servers_reach_it(
+async def test_a_server_has_faults_of_its_own(
     suite: RunningSuite, fault: str, request_of: unity.UnityRequest, status: int
 ) -> None:
     base = (await make(suite)).json()["unity_base"]
     async with suite.client(Role.OPERATOR) as operator:
         assert (await operator.put(f"/simulator/v1/faults/{fault}", json={})).status_code == 200
+        assert unity_session.parse_token((await send(suite, base, LOG_ON)).content).token, "those of the settings"
+        started = await operator.put(f"{SERVERS}/north/faults/{fault}", json={})
+        assert (started.status_code, started.json()["active"]) == (200, True)
+        listed = (await operator.get(f"{SERVERS}/north/faults")).json()["items"]
+        assert [row["name"] for row in listed if row["active"]] == [fault]
         broken = await send(suite, base, request_of)
         assert broken.status_code == status
         assert unity_session.parse_token(broken.content).token is None
-        assert (await operator.delete(f"/simulator/v1/faults/{fault}")).status_code == 204
+        assert (await operator.delete(f"{SERVERS}/north/faults/{fault}")).status_code == 204
     assert (await send(suite, base, request_of)).status_code == 200
+
+
+async def test_faults_of_a_server_that_cannot_be(suite: RunningSuite) -> None:
+    await make(suite)
+    async with suite.client(Role.OPERATOR) as operator:
+        for fault, status in (("nothing", 404), ("tenant-not-enabled", 404), ("hl7-version", 404)):
+            assert (await operator.put(f"{SERVERS}/north/faults/{fault}", json={})).status_code == status
+        wrong = await operator.put(f"{SERVERS}/north/faults/other-product", json={"parameters": {"product": "Sunrise"}})
+        assert wrong.status_code == 422
+        assert "/parameters/product" in wrong.text
+        await operator.put(f"{SERVERS}/north/faults/slow", json={"parameters": {"delay_ms": 1}})
+        await operator.put(f"{SERVERS}/north/faults/session-idle")
+        assert (await operator.delete(f"{SERVERS}/north/faults")).status_code == 204
+        assert not any(row["active"] for row in (await operator.get(f"{SERVERS}/north/faults")).json()["items"])
+    async with suite.client(Role.OPERATOR, tenant=OTHER_TENANT) as other:
+        assert (await other.get(f"{SERVERS}/north/faults")).status_code == 404
+        assert (await other.put(f"{SERVERS}/north/faults/slow")).status_code == 404
+        assert (await other.delete(f"{SERVERS}/north/faults")).status_code == 404
+        assert (await other.delete(f"{SERVERS}/north/faults/slow")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("fault", "parameters", "action", "says"),
+    [
+        ("user-not-authenticated", {}, "GetPatient", "GetUserAuthentication first"),
+        ("session-idle", {}, "GetServerInfo", "logged out due to inactivity"),
+        ("magic-error", {}, "GetPatient", "Object reference"),
+        ("magic-error", {"kind": "critical-status"}, "GetPatient", "Critical"),
+        ("action-unlicensed", {"action": "GetDictionary"}, "GetDictionary", "not licensed"),
+        ("other-product", {"product": "PM"}, "GetServerInfo", "Practice Management"),
+        ("dictionary-renamed", {}, "GetDictionary", "Female (new)"),
+        ("client-disabled", {}, "GetUserAuthentication", "locked"),
+    ],
+)
+async def test_what_unity_answers_under_a_fault(
+    suite: RunningSuite, fault: str, parameters: dict[str, str], action: str, says: str
+) -> None:
+    base = (await make(suite)).json()["unity_base"]
+    token = unity_session.parse_token((await send(suite, base, LOG_ON)).content).token
+    session = unity.Session("App.Test", "jdoe", token or "")
+    await send(suite, base, unity_session.authenticate_user(session, "canary-user"))
+    asked = {"GetPatient": ("2",), "GetDictionary": ("Sex",), "GetUserAuthentication": ("canary-user",)}.get(action, ())
+    request = unity.patient(session, "2") if action == "GetPatient" else unity.magic(action, session, asked)
+    assert says not in (await send(suite, base, request)).text
+    async with suite.client(Role.OPERATOR) as operator:
+        await operator.put(f"{SERVERS}/north/faults/{fault}", json={"parameters": parameters})
+    answer = await send(suite, base, request)
+    assert (answer.status_code, says in answer.text) == (200, True), answer.text

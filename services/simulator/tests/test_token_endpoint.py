@@ -14,7 +14,9 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 from simulator.core.answer import Answer
 from simulator.core.assertion import RefusedError, take_apart
 from simulator.core.clients import Client
+from simulator.core.faults import Effect, Faults, Surface
 from simulator.core.metadata import SCOPES_OFFERED
+from simulator.core.refused_clients import REASONS
 from simulator.core.world import World
 from simulator.use_cases.issue_token import issue_token
 from simulator.use_cases.register_client import register_client
@@ -70,13 +72,25 @@ def sign(content: dict[str, Any], key: Any = EC, header: dict[str, Any] | None =
     return jwt.encode(header, content, key, algorithms=[header["alg"]])
 
 
+def effect_of(fault: str | None, now: datetime) -> Effect:
+    faults = Faults()
+    if fault is not None:
+        faults.start(fault, {}, now)
+    return faults.effect(Surface.TOKEN_ENDPOINT, now)
+
+
+async def test_a_registration_has_arrived_after_so_long() -> None:
+    arrived = world(registered_at=NOW - timedelta(hours=12))
+    assert (await ask(arrived, sign(claims()), fault="registration-travels")).status == 200
+
+
 async def ask(
     made: World,
     assertion: str,
     *,
     keys: GivenKeys | None = None,
     now: datetime = NOW,
-    expired: bool = False,
+    fault: str | None = None,
     **form: str,
 ) -> Answer:
     fields = {
@@ -88,7 +102,8 @@ async def ask(
     counter = iter(range(1000))
     return await issue_token(
         made, keys or GivenKeys(), practice="demo", token_url=URL, content_type="application/x-www-form-urlencoded",
-        body=urlencode(fields).encode(), now=now, secrets_expired=expired, new_token=lambda: f"opaque-{next(counter)}",
+        body=urlencode(fields).encode(), now=now, effect=effect_of(fault, now),
+        new_token=lambda: f"opaque-{next(counter)}",
     )  # fmt: skip
 
 
@@ -199,12 +214,14 @@ async def test_only_the_two_algorithms_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "expired"),
-    [({"enabled": False}, False), ({"expires_at": NOW}, False), ({}, True)],
-    ids=["disabled", "past its expiry", "fault expired-secret"],
-)
-async def test_a_registration_that_does_not_hold(changes: dict[str, Any], expired: bool) -> None:
-    assert (await ask(world(**changes), sign(claims()), expired=expired)).body == EPIC_REFUSAL
+    ("changes", "fault"),
+    [
+        ({"enabled": False}, None), ({"expires_at": NOW}, None), *(({}, name) for name in REASONS),
+        ({"registered_at": NOW - timedelta(hours=11)}, "registration-travels"),
+    ],
+)  # fmt: skip
+async def test_a_registration_that_does_not_hold(changes: dict[str, Any], fault: str | None) -> None:
+    assert (await ask(world(**changes), sign(claims()), fault=fault)).body == EPIC_REFUSAL
 
 
 @pytest.mark.parametrize("offset_s", [-600, -30, 600])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pms import unity, unity_session
 from pms.unity import AnswerKind, UnityAnswer
 from simulator.core.chart import Chart
+from simulator.core.faults import NO_EFFECT, Effect, Faults, Surface
 from simulator.core.practice import make_practice
 from simulator.core.unity_actions import ACTIONS, PM_ROWS_MAX
 from simulator.core.unity_rows import local_instant, local_text
@@ -45,9 +46,9 @@ class Wire:
         numbers = count(1)
         self.server = UnityServer(self.state, ACTIONS, lambda: f"00000000-0000-4000-8000-{next(numbers):012d}")
 
-    def send(self, request: unity.UnityRequest, **options: bool) -> bytes:
+    def send(self, request: unity.UnityRequest, effect: Effect = NO_EFFECT) -> bytes:
         path = request.url(BASE).removeprefix(f"{BASE}/")
-        answer = self.server.answer(request.method, path, request.body, self.now, **options)
+        answer = self.server.answer(request.method, path, request.body, self.now, effect)
         assert answer.status == 200
         return answer.body
 
@@ -106,7 +107,11 @@ def test_a_token_is_refused(username: str, password: str, expired: bool) -> None
     one = wire(open_it=False)
     body = json.dumps({"Username": username, "Password": password}).encode()
     request = unity.UnityRequest("GetToken", body, path="json/GetToken")
-    text = unity_session.parse_token(one.send(request, service_expired=expired))
+    faults = Faults()
+    if expired:
+        faults.start("expired-secret", {}, one.now)
+    effect = faults.effect(Surface.TOKEN_ENDPOINT, one.now)
+    text = unity_session.parse_token(one.send(request, effect))
     assert text.error is not None
     assert (text.token, text.error.name) == (None, "password-invalid")
     assert len(one.state.sessions) == 0

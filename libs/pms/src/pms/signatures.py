@@ -115,6 +115,11 @@ def _kind(*kinds: fhir.AnswerKind) -> Callable[[Reading], bool]:
     return lambda reading: reading.body.kind in kinds
 
 
+def _by_gate(reading: Reading) -> bool:
+    """A page for browsers, no challenge, no OAuth error: what stands before the PMS said no, not the PMS."""
+    return "html" in reading.content_type and not reading.challenge and not reading.oauth_error
+
+
 _T, _A, _N = Retry.TRANSIENT, Retry.AMBIGUOUS, Retry.PERMANENT
 _TOKEN, _RESOURCE, _UNITY = Surface.TOKEN, Surface.RESOURCE, Surface.UNITY
 _5XX: Final = frozenset(range(500, 600))
@@ -180,6 +185,9 @@ ROWS: Final[tuple[SignatureRow, ...]] = (
     SignatureRow(
         "token.temporarily-unavailable", _REFRESH, _T, _TOKEN, Source.STANDARD, when=_oauth("temporarily_unavailable")
     ),
+    SignatureRow(
+        "token.allow-list", "peer.allow-list", _N, _TOKEN, Source.ASSUMED, statuses=frozenset({403}), when=_by_gate
+    ),
     SignatureRow("token.wrong-path", _REJECTED, _N, _TOKEN, Source.LIVE_CAPTURE, statuses=frozenset({404, 405})),
     SignatureRow("token.refused", _REJECTED, _N, _TOKEN, Source.STANDARD, statuses=frozenset({400, 401, 403})),
     SignatureRow("token.unreadable", _REFRESH, _A, _TOKEN, Source.STANDARD),
@@ -216,6 +224,9 @@ ROWS: Final[tuple[SignatureRow, ...]] = (
     ),
     SignatureRow("fhir.token-refused", "peer.unauthorized", _N, _RESOURCE, Source.STANDARD, statuses=frozenset({401})),
     *_EPIC_CODES,
+    SignatureRow(
+        "fhir.allow-list", "peer.allow-list", _N, _RESOURCE, Source.ASSUMED, statuses=frozenset({403}), when=_by_gate
+    ),
     SignatureRow("fhir.forbidden", "peer.forbidden", _N, _RESOURCE, Source.STANDARD, statuses=frozenset({403})),
     SignatureRow(
         "fhir.version-conflict", "peer.rejected", _N, _RESOURCE, Source.LIVE_CAPTURE, statuses=frozenset({409, 412})

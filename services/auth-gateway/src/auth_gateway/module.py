@@ -15,10 +15,12 @@ from auth_gateway.access import ACCESS
 from auth_gateway.adapters.access_store import SqlAccessStore
 from auth_gateway.adapters.authorization_store import SqlAuthorizationStore
 from auth_gateway.adapters.change_store import SqlChangeStore
+from auth_gateway.adapters.credential_history import SqlCredentialHistory
 from auth_gateway.adapters.credential_store import SqlCredentialStore
 from auth_gateway.adapters.expiry_store import SqlExpiryStore
 from auth_gateway.adapters.fleet_store import SqlFleetStore
 from auth_gateway.adapters.integration_store import SqlIntegrationStore
+from auth_gateway.adapters.key_set_readings import KeySetReadings
 from auth_gateway.adapters.key_store import SqlKeyStore
 from auth_gateway.adapters.launch_store import SqlLaunchStore
 from auth_gateway.adapters.offboarding_peers import OffboardingPeers
@@ -110,10 +112,12 @@ def build(runtime: Runtime) -> Module:
         ids=ids,
     )
     router = APIRouter()
-    router.include_router(platform_api.router(tenants, tenants, issue, clock, ids))
+    readings = KeySetReadings(database, clock)
+    router.include_router(platform_api.router(tenants, tenants, issue, readings.note, clock, ids))
     router.include_router(integrations_api.router(integrations, clock, ids))
     _change_routes(router, runtime, settings, database, integrations, credentials, tenants)
-    _credential_routes(router, runtime, settings, broker, integrations, tenants, database)
+    history = SqlCredentialHistory(database, tenants, readings, clock)
+    _credential_routes(router, runtime, settings, broker, integrations, tenants, database, history)
     launches = SqlLaunchStore(database, clock)
     router.include_router(launches_api.router(launches, partial(record_launch, launches, clock, ids)))
     router.include_router(vendor_tools.router())
@@ -123,21 +127,19 @@ def build(runtime: Runtime) -> Module:
     expiries = SqlExpiryStore(database, clock, ids, runtime.source("auth-gateway"))
     router.include_router(expiries_api.router(expiries, clock))
 
-    async def watch() -> None:
-        await leases.run_while_held("auth-gateway.watch", lambda: watch_credentials(broker, settings.watch_every_s))
-
-    async def watch_ends() -> None:
-        await leases.run_while_held(
-            "auth-gateway.expiry", lambda: watch_expiries(expiries, clock, settings.expiry_every_s)
+    works = [
+        partial(leases.run_while_held, f"auth-gateway.{name}", work)
+        for name, work in (
+            ("watch", lambda: watch_credentials(broker, settings.watch_every_s)),
+            ("expiry", lambda: watch_expiries(expiries, clock, settings.expiry_every_s)),
+            ("offboarding", lambda: offboard.work(settings.offboarding_every_s)),
         )
-
-    async def end_practices() -> None:
-        await leases.run_while_held("auth-gateway.offboarding", lambda: offboard.work(settings.offboarding_every_s))
+    ]
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         await tenants.ensure_platform()
-        async with background("auth-gateway", watch, watch_ends, end_practices):
+        async with background("auth-gateway", *works):
             yield
 
     return Module(
@@ -181,9 +183,10 @@ def _credential_routes(
     integrations: SqlIntegrationStore,
     tenants: SqlTenantStore,
     database: Database,
+    history: SqlCredentialHistory,
 ) -> None:
     prober = NetworkProber(runtime.outbound, broker.clock)
-    tester = Tester(broker, integrations, prober, settings.test_timeout_s)
+    tester = Tester(broker, integrations, prober, history, settings.test_timeout_s)
 
     def jwks_url(tenant: str, environment: Environment) -> str:
         return f"{runtime.settings.base_url}/auth/v1/tenants/{tenant}/{environment}/jwks.json"

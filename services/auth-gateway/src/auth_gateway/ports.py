@@ -102,6 +102,18 @@ class Secrets:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """What we remember about a credential; None: it says nothing.
+
+    `key_read`: whether somebody read our key set since the signing key was made; `other_environment`: where the same
+    client id had a token.
+    """
+
+    key_read: bool | None = None
+    other_environment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Authorization:
     """A browser that was sent to a vendor and is expected back."""
 
@@ -292,6 +304,13 @@ class Prober(Protocol):
 
     async def key_published(self, url: str, exchange: ExchangeContext, *, timeout_s: float) -> bool | None:
         """Whether a JWKS URL answers with keys, None when it could not be asked."""
+
+
+class CredentialHistory(Protocol):
+    """What our own side remembers that tells the causes of a refused token apart."""
+
+    async def of(self, credential: Credential, environment: Environment) -> History:
+        """Of a credential whose integration is of that environment."""
 
 
 class SingleFlight(Protocol):

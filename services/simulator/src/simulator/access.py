@@ -25,6 +25,10 @@ ACCESS: Final = (
     Access("POST", "/servers", CONFIGURE),
     Access("GET", "/servers/{name}", READ_STATE),
     Access("DELETE", "/servers/{name}", CONFIGURE),
+    Access("GET", "/servers/{name}/faults", READ_STATE),
+    Access("DELETE", "/servers/{name}/faults", OPERATE),
+    Access("PUT", "/servers/{name}/faults/{fault}", OPERATE),
+    Access("DELETE", "/servers/{name}/faults/{fault}", OPERATE),
     Access("POST", "/hl7:send", OPERATE),
     Access("GET", "/feeds", READ_STATE),
     Access("GET", "/feeds/{name}", READ_STATE),
@@ -34,6 +38,7 @@ ACCESS: Final = (
     Access("GET", "/receiver/messages", READ_STATE),
     Access("DELETE", "/receiver/messages", OPERATE),
     Access("POST", "/epic/{tenant}/oauth2/token", frozenset(), _VENDOR),
+    Access("POST", "/epic/{tenant}/oauth2/site/token", frozenset(), _VENDOR),
     *(Access(method, "/epic/{tenant}/{path:path}", frozenset(), _VENDOR) for method in VENDOR_METHODS),
     *(Access(method, "/unity/{name}/{path:path}", frozenset(), _UNITY) for method in VENDOR_METHODS),
 )

@@ -129,6 +129,7 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "peer.address-refused": ErrorRow(422, "That address may not be connected to", _C, _N, "Use a host inside PS_ALLOWED_NETWORKS, or ask the operator to allow its network."),
     "peer.unauthorized": ErrorRow(502, "The PMS answered 401: the token is not accepted", _P, _N, "Refresh the token; if it stays, run Test Connection on the credential."),
     "peer.forbidden": ErrorRow(502, "The PMS answered 403: the account may not read this", _P, _N, "Ask the PMS administrator for the missing permission or scope."),
+    "peer.allow-list": ErrorRow(502, "The PMS refuses calls from our address", _P, _N, "Send GET /auth/v1/integrations/{id}/network-sheet to the PMS administrator: its addresses must be allowed."),
     "peer.rate-limited": ErrorRow(502, "The PMS limits the request rate", _P, _T, "Nothing at once: the suite waits as told. If it stays, lower the frequency or ask for a higher limit."),
     "peer.unavailable": ErrorRow(502, "The PMS answers with server errors", _P, _T, "Check the vendor's status page; the suite tries again by itself."),
     "peer.rejected": ErrorRow(502, "The PMS rejected the request", _P, _N, "Look at the exchange's error code; correct the mapping or the channel's endpoint."),
@@ -269,7 +270,7 @@ _SYSTEM_PAGES: Final = (
     " [FHIR](systems/fhir.md)."
 )
 _BY_SYSTEM: Final = frozenset({
-    "credential.rejected", "credential.refresh-failed", "credential.reconnect-needed", "peer.unauthorized", "peer.forbidden", "peer.rate-limited",
+    "credential.rejected", "credential.refresh-failed", "credential.reconnect-needed", "peer.unauthorized", "peer.forbidden", "peer.allow-list", "peer.rate-limited",
     "peer.unavailable", "peer.rejected", "peer.unreadable",
 })  # fmt: skip
 

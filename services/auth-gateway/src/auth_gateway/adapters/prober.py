@@ -15,6 +15,7 @@ from common.runtime.connection_probe import ConnectionProbe, StageResult
 from common.runtime.outbound import Answer, ExchangeContext, Outbound
 from pms.fhir import FhirRequest, metadata, smart_configuration
 from pms.permissions import ProbeResult, probe_request, probe_result
+from pms.retry_after import retry_after_s
 from pms.signatures import Surface, signature_of
 
 _OK: Final = 200
@@ -37,7 +38,13 @@ class NetworkProber:
             answer = await self._get(metadata(), base, exchange, token, timeout_s)
         except SuiteError as error:
             return Reply(None, self._elapsed(started), error=error.code)
-        return Reply(answer.status, self._elapsed(started), answer.headers.get("content-type", ""), answer.body)
+        return Reply(
+            answer.status,
+            self._elapsed(started),
+            answer.headers.get("content-type", ""),
+            answer.body,
+            retry_after_s=retry_after_s(answer.headers.get("retry-after"), self._clock.now()),
+        )
 
     async def smart_configuration(
         self, base: str, exchange: ExchangeContext, *, timeout_s: float
@@ -71,14 +78,14 @@ class NetworkProber:
     async def key_ids(self, url: str, exchange: ExchangeContext, *, timeout_s: float) -> list[str] | None:
         """The ids of the keys that a JWKS URL serves, None when it does not answer with any."""
         try:
-            answer = await self._outbound.request("GET", url, exchange=exchange, timeout_s=timeout_s)
+            answer = await self._outbound.request("GET", _our_look(url), exchange=exchange, timeout_s=timeout_s)
             return [str(key["kid"]) for key in orjson.loads(answer.body)["keys"]] if answer.status == _OK else None
         except (SuiteError, orjson.JSONDecodeError, KeyError, TypeError):
             return None
 
     async def key_published(self, url: str, exchange: ExchangeContext, *, timeout_s: float) -> bool | None:
         try:
-            answer = await self._outbound.request("GET", url, exchange=exchange, timeout_s=timeout_s)
+            answer = await self._outbound.request("GET", _our_look(url), exchange=exchange, timeout_s=timeout_s)
             return answer.status == _OK and bool(orjson.loads(answer.body).get("keys"))
         except SuiteError:
             return None
@@ -99,3 +106,8 @@ class NetworkProber:
 
     def _elapsed(self, started: float) -> float:
         return round((self._clock.monotonic() - started) * 1000, 1)
+
+
+def _our_look(url: str) -> str:
+    """A JWKS URL, marked so that the answer is not taken for a vendor's reading."""
+    return f"{url}?probe=true"

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from auth_gateway.ports import IssuerKeys, Tenant, Tenants
@@ -20,8 +20,13 @@ from common.runtime.http import page_body
 from common.runtime.keyring import PLATFORM
 from common.runtime.peers import TOKEN_EXCHANGE, TOKEN_TYPE_JWT
 
+OurLook = Annotated[bool, Query(description="a look of our own: not taken for a vendor's")]
 _KEYS_LIFE_S: Final = 300
 _ISSUER_KEYS_LIFE_S: Final = 30
+
+
+NoteReading = Callable[[str, Environment | None], Awaitable[None]]
+"""Called after somebody else read a tenant's key set."""
 
 
 class NewTenant(BaseModel):
@@ -37,13 +42,18 @@ class NewTenant(BaseModel):
 
 
 def router(
-    tenants: Tenants, issuer: IssuerKeys, issue: Callable[[Exchange], Awaitable[dict[str, Any]]], clock: Clock, ids: Ids
+    tenants: Tenants,
+    issuer: IssuerKeys,
+    issue: Callable[[Exchange], Awaitable[dict[str, Any]]],
+    read: NoteReading,
+    clock: Clock,
+    ids: Ids,
 ) -> APIRouter:
     """The routes; paths begin after /auth/v1."""
     api = APIRouter(tags=["auth-gateway: platform"])
     _callers(api, issuer, issue)
     _tenants(api, tenants, clock, ids)
-    _keys(api, tenants)
+    _key_sets(api, tenants, read)
     return api
 
 
@@ -89,25 +99,6 @@ def _tenants(api: APIRouter, tenants: Tenants, clock: Clock, ids: Ids) -> None:
         """All practices, without any patient."""
         return page_body([_tenant_json(tenant) for tenant in await tenants.list()], None)
 
-
-def _keys(api: APIRouter, tenants: Tenants) -> None:
-    @api.get("/tenants/{tenant_id}/jwks.json", summary="A practice's public keys for its vendors")
-    async def tenant_keys(tenant_id: str, response: Response) -> dict[str, Any]:
-        """The JWKS that a vendor reads to verify our client assertions (RFC 7517), at the address from before keys had
-        an environment: production's keys and those that were registered by it."""
-        response.headers["Cache-Control"] = f"public, max-age={_KEYS_LIFE_S}"
-        if tenant_id == PLATFORM:
-            raise SuiteError("tenant.not-found")
-        return await tenants.jwks(tenant_id)
-
-    @api.get("/tenants/{tenant_id}/{environment}/jwks.json", summary="A practice's public keys in an environment")
-    async def environment_keys(tenant_id: str, environment: Environment, response: Response) -> dict[str, Any]:
-        """The address to register with a vendor: what signs for a sandbox is not among production's keys."""
-        response.headers["Cache-Control"] = f"public, max-age={_KEYS_LIFE_S}"
-        if tenant_id == PLATFORM:
-            raise SuiteError("tenant.not-found")
-        return await tenants.jwks(tenant_id, environment)
-
     @api.get("/tenants/{tenant_id}/keys", summary="A tenant's wrapped data keys (services)")
     async def wrapped_keys(tenant_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
         """Wrapped by the key-encryption key, which the services hold and nobody else."""
@@ -126,6 +117,35 @@ def _keys(api: APIRouter, tenants: Tenants) -> None:
                 for row in rows
             ]
         }
+
+
+def _key_sets(api: APIRouter, tenants: Tenants, read: NoteReading) -> None:
+    @api.get("/tenants/{tenant_id}/jwks.json", summary="A practice's public keys for its vendors")
+    async def tenant_keys(
+        tenant_id: str, response: Response, tasks: BackgroundTasks, probe: OurLook = False
+    ) -> dict[str, Any]:
+        """The JWKS that a vendor reads to verify our client assertions (RFC 7517), at the address from before keys had
+        an environment: production's keys and those that were registered by it."""
+        response.headers["Cache-Control"] = f"public, max-age={_KEYS_LIFE_S}"
+        if tenant_id == PLATFORM:
+            raise SuiteError("tenant.not-found")
+        document = await tenants.jwks(tenant_id)
+        if not probe:
+            tasks.add_task(read, tenant_id, None)
+        return document
+
+    @api.get("/tenants/{tenant_id}/{environment}/jwks.json", summary="A practice's public keys in an environment")
+    async def environment_keys(
+        tenant_id: str, environment: Environment, response: Response, tasks: BackgroundTasks, probe: OurLook = False
+    ) -> dict[str, Any]:
+        """The address to register with a vendor: what signs for a sandbox is not among production's keys."""
+        response.headers["Cache-Control"] = f"public, max-age={_KEYS_LIFE_S}"
+        if tenant_id == PLATFORM:
+            raise SuiteError("tenant.not-found")
+        document = await tenants.jwks(tenant_id, environment)
+        if not probe:
+            tasks.add_task(read, tenant_id, environment)
+        return document
 
 
 def _exchange(body: bytes) -> Exchange:

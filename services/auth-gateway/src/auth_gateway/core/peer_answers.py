@@ -20,6 +20,7 @@ class Reply:
     content_type: str = ""
     body: bytes = field(default=b"", repr=False)
     error: str | None = None
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

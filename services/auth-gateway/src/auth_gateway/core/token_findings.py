@@ -27,10 +27,13 @@ class TokenEvidence:
     secret_expires_at: datetime | None
     credential_changed_at: datetime
     worked_before: bool
+    worked_since_change: bool
     key_published: bool | None
     uses_our_key: bool
     signature: str | None = None
     audience_differs: bool = False
+    key_read: bool | None = None
+    other_environment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,13 @@ class Cause:
 
 def causes(evidence: TokenEvidence, now: datetime) -> Sequence[Cause]:
     """Causes of a refused token request, supported ones first."""
-    expired = evidence.secret_expires_at is not None and evidence.secret_expires_at <= now
+    ends = evidence.secret_expires_at
+    expired = ends is not None and ends <= now
     skewed = evidence.clock_offset_ms is not None and abs(evidence.clock_offset_ms) > CLOCK_OFFSET_MS_MAX
     fresh = now - evidence.credential_changed_at < REGISTRATION_TRAVELS and not evidence.worked_before
+    # Something else explains it; what is only a matter of time or of guessing then does not go first.
+    no_key = evidence.uses_our_key and False in (evidence.key_published, evidence.key_read)
+    explained = expired or skewed or no_key or evidence.other_environment is not None
     found = [
         Cause(
             "clock.skew",
@@ -59,38 +66,54 @@ def causes(evidence: TokenEvidence, now: datetime) -> Sequence[Cause]:
             "secret.expired",
             "The client's secret or registration has expired.",
             "Renew it in the vendor's portal and put the credential again.",
-            expired or evidence.worked_before,
+            expired or (evidence.worked_since_change and ends is None),
+        ),
+        Cause(
+            "client.other-environment",
+            f"The same client id serves {evidence.other_environment}: it may be registered there alone.",
+            "Register the application for this environment, and put the client id that it has here.",
+            evidence.other_environment is not None,
         ),
         Cause(
             "registration.fresh",
             "The registration has not reached the site yet (up to 12 h at Epic).",
             "Wait, then test again.",
-            fresh,
+            fresh and not explained,
         ),
         Cause(
             "client.wrong",
             "Client id, secret or audience is not what the PMS knows.",
             "Compare client id and token URL with the vendor's portal.",
-            not evidence.worked_before and not fresh,
+            not evidence.worked_since_change and not fresh and not explained,
         ),
         Cause(
             "client.disabled",
-            "The PMS has disabled the client.",
-            "Ask the PMS administrator whether the app is enabled.",
-            supported=False,
+            "The PMS has disabled the client, or knows its secret or key no more: this very credential has worked.",
+            "Ask the PMS administrator whether the app is enabled and which secret or key it holds.",
+            evidence.worked_since_change and not explained,
         ),
+        *_about_our_key(evidence),
     ]
-    if evidence.uses_our_key:
-        unpublished = evidence.key_published is False
-        found.append(
-            Cause(
-                "key.unpublished",
-                "The vendor cannot read our public key.",
-                "Make our JWKS URL reachable for the vendor and registered there.",
-                unpublished,
-            )
-        )
     return [*_settled(evidence), *sorted(found, key=lambda cause: not cause.supported)]
+
+
+def _about_our_key(evidence: TokenEvidence) -> Sequence[Cause]:
+    if not evidence.uses_our_key:
+        return ()
+    return (
+        Cause(
+            "key.unpublished",
+            "The vendor cannot read our public key.",
+            "Make our JWKS URL reachable for the vendor and registered there.",
+            evidence.key_published is False,
+        ),
+        Cause(
+            "key.unread",
+            "Nobody has read our key set since the signing key was made: the vendor has another URL, or no way.",
+            "Compare the JWKS URL in the vendor's portal with GET /auth/v1/signing-keys, and test it from outside.",
+            evidence.key_read is False,
+        ),
+    )
 
 
 _URNS: Final = {f"cerner.{row.name}": row for row in TOKEN_URNS}

@@ -18,7 +18,17 @@ from pms.permissions import ProbeResult, parse_scope, scopes_lacking
 # Base paths name their version (Epic: /api/FHIR/R4); without a name the suite reads R4.
 _VERSIONS: Final = {"dstu2": "1.0", "stu3": "3.0", "r4": "4.0", "r4b": "4.3", "r5": "5.0"}
 _VERSION_DEFAULT: Final = "4.0"
-_CODES: Final = {401: "peer.unauthorized", 403: "peer.forbidden"}
+_CODES: Final = {401: "peer.unauthorized", 403: "peer.allow-list", 429: "peer.rate-limited"}
+# A longer wait is no pace that we have to keep but an allowance that is used up.
+_QUOTA_S_MIN: Final = 1800.0
+_ADDRESS_REFUSED: Final = (
+    "Something before the PMS refuses our address: it answers 403 before anybody has said who we are (no allow-list "
+    "entry for us)."
+)
+_PAUSE_CAUSES: Final = {
+    True: "The quota is used up: the PMS takes no calls until it begins anew.",
+    False: "We, or others with the same client, call more often than the PMS's limit allows.",
+}
 _WRONG_PATH: Final = "The base URL leads to no FHIR server: path or FHIR version is wrong."
 
 
@@ -37,7 +47,7 @@ def metadata_stage(base: str, reply: Reply) -> StageResult:
         cause = "The server is down: even its metadata, which need no permission, cannot be had."
         return failed("metadata", "peer.unavailable", duration_ms, cause=cause, http_status=status)
     if status in _CODES:
-        return failed("metadata", _CODES[status], duration_ms, http_status=status)
+        return _refused_metadata(status, reply)
     answer = parse_answer(reply.content_type, reply.body)
     found = parse_metadata(answer.resource) if answer.resource is not None and status == 200 else None
     if found is None:
@@ -60,6 +70,28 @@ def metadata_stage(base: str, reply: Reply) -> StageResult:
             next_step="Put the base URL of the version that the mapping is made for, R4 unless stated otherwise.",
         )
     return StageResult("metadata", "passed", duration_ms, evidence=evidence)
+
+
+def _refused_metadata(status: int, reply: Reply) -> StageResult:
+    """Metadata need no permission: what is refused here is refused to everybody, to our address, or for our pace."""
+    evidence: dict[str, Any] = {"http_status": status}
+    cause = _ADDRESS_REFUSED if status == 403 else None
+    if status == 429:
+        wait_s = reply.retry_after_s
+        cause = _PAUSE_CAUSES[wait_s is not None and wait_s >= _QUOTA_S_MIN]
+        evidence["retry_after_s"] = round(wait_s, 1) if wait_s is not None else None
+    return failed("metadata", _CODES[status], reply.duration_ms, cause=cause, **evidence)
+
+
+def token_cause(code: str, http_status: int | None) -> str | None:
+    """The likely cause of a token request that failed without a word about the client."""
+    if code == "peer.allow-list":
+        return _ADDRESS_REFUSED
+    if http_status is not None and http_status >= 500:
+        return "The authorization server is down: it answers with server errors."
+    if http_status == 429:
+        return "The token endpoint limits how often tokens may be asked for."
+    return None
 
 
 def explained(stage: StageResult, network: Sequence[StageResult]) -> StageResult:

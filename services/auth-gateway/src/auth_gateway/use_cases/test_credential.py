@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Final
 
 from auth_gateway.core.methods import METHODS
 from auth_gateway.core.peer_answers import SmartConfiguration, token_url_differs
 from auth_gateway.core.token_findings import TokenEvidence, causes
-from auth_gateway.ports import AccessToken, Credential, Integrations, Prober, TokenAnswer
+from auth_gateway.ports import AccessToken, Credential, CredentialHistory, History, Integrations, Prober, TokenAnswer
 from auth_gateway.use_cases.connection_stages import (
     disabled_stage,
     explained,
@@ -23,6 +24,7 @@ from auth_gateway.use_cases.connection_stages import (
     read_resource,
     read_stages,
     smart_stage,
+    token_cause,
 )
 from auth_gateway.use_cases.obtain_token import Broker, refresh_token
 from common.models.clock import Clock, instant_text
@@ -60,6 +62,7 @@ class Tester:
     broker: Broker
     integrations: Integrations
     prober: Prober
+    history: CredentialHistory
     budget_s: float
     pending: set[asyncio.Task[tuple[Credential, TokenAnswer]]] = field(default_factory=set)
 
@@ -69,6 +72,7 @@ class _Peer:
     """Whom the stages behind the network ask; `base` None: there is no fhir channel."""
 
     vendor: Vendor
+    environment: Environment
     base: str | None
     exchange: ExchangeContext
     deadline: Deadline
@@ -87,6 +91,7 @@ async def test_credential(
     began_at, began = clock.now(), clock.monotonic()
     peer = _Peer(
         Vendor(document.body["vendor"]),
+        Environment(document.body["environment"]),
         _fhir_endpoint(document.body),
         ExchangeContext(tenant, integration_id, "", "probe", "credential-test"),
         Deadline(clock, tester.budget_s, began + tester.budget_s),
@@ -96,8 +101,7 @@ async def test_credential(
         stages.append(skipped("token", "the token endpoint cannot be reached"))
         stages += [skipped(stage, "an earlier stage failed") for stage in _BEHIND_TOKEN]
     else:
-        ours = jwks_url(tenant, Environment(document.body["environment"]))
-        stages += await _behind_network(tester, credential, peer, ours)
+        stages += await _behind_network(tester, credential, peer, jwks_url(tenant, peer.environment))
     failing = next((stage for stage in stages if stage.status == "failed"), None)
     return {
         "integration_id": integration_id,
@@ -113,7 +117,7 @@ async def test_credential(
 
 
 async def _behind_network(tester: Tester, credential: Credential, peer: _Peer, jwks_url: str) -> list[StageResult]:
-    worked_before = credential.token.obtained_at is not None
+    worked_at = credential.token.obtained_at
     credential, answer = await _token(tester, credential, peer.deadline)
     token = answer.token.access_token if answer.token else None
     metadata, smart = await _described(tester.prober, peer, token)
@@ -128,9 +132,10 @@ async def _behind_network(tester: Tester, credential: Credential, peer: _Peer, j
         refused = _refused(
             credential,
             answer,
-            worked_before=worked_before,
+            worked_at=worked_at,
             published=published,
             differs=differs,
+            history=await tester.history.of(credential, peer.environment),
             clock=peer.deadline.clock,
         )
         return [
@@ -217,9 +222,10 @@ def _refused(
     credential: Credential,
     answer: TokenAnswer,
     *,
-    worked_before: bool,
+    worked_at: datetime | None,
     published: bool | None,
     differs: bool,
+    history: History,
     clock: Clock,
 ) -> StageResult:
     evidence = TokenEvidence(
@@ -228,8 +234,11 @@ def _refused(
         clock_offset_ms=answer.clock_offset_ms,
         secret_expires_at=credential.secret_expires_at,
         credential_changed_at=credential.changed_at,
-        worked_before=worked_before,
+        worked_before=worked_at is not None,
+        worked_since_change=worked_at is not None and worked_at >= credential.changed_at,
         key_published=published,
+        key_read=history.key_read,
+        other_environment=history.other_environment,
         uses_our_key=METHODS[credential.method].uses_our_key,
         signature=answer.signature,
         audience_differs=differs,
@@ -246,9 +255,14 @@ def _refused(
         signature=answer.signature,
         clock_offset_ms=answer.clock_offset_ms,
         key_published=published,
+        key_read=history.key_read,
         causes=[{"code": cause.code, "text": cause.text, "supported": cause.supported} for cause in found],
     )
-    stage = replace(stage, next_step=ERRORS[code].next_step if code in ERRORS else None)
+    stage = replace(
+        stage,
+        likely_cause=token_cause(code, answer.http_status) or stage.likely_cause,
+        next_step=ERRORS[code].next_step if code in ERRORS else None,
+    )
     if supported:
         return replace(stage, likely_cause=supported[0].text, next_step=supported[0].next_step)
     return stage

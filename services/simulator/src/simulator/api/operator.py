@@ -17,7 +17,7 @@ from common.runtime.http import LIMIT_DEFAULT, CursorText, Limit, page_body
 from simulator.api.vendor import Addresses
 from simulator.core.chart import Chart
 from simulator.core.clients import Client, ClientTakenError, RegisterFullError
-from simulator.core.faults import FAULTS, ActiveFault, BadParameterError, FaultRow, Surface, UnknownFaultError
+from simulator.core.faults import FAULTS, Surface
 from simulator.core.hl7_feed import MessageKind
 from simulator.core.metadata import SCOPES_OFFERED
 from simulator.core.practice import CSN_SYSTEM, MRN_SYSTEM, Patient
@@ -46,13 +46,6 @@ class ClientRegistration(_Body):
     )
     enabled: bool = Field(default=True, description="false: the application is switched off; its tokens end")
     expires_at: AwareDatetime | None = Field(default=None, description="when the registration ends")
-
-
-class FaultStart(_Body):
-    """How a fault is to be; what is not given takes the default of its row."""
-
-    parameters: dict[Annotated[str, Field(max_length=40)], int] = Field(default={}, max_length=10)
-    ends_after_s: float | None = Field(default=None, gt=0, le=86_400, description="ends by itself after so long")
 
 
 class AddressChange(_Body):
@@ -105,7 +98,6 @@ def add_routes(
     """The operator's routes; paths begin after /simulator/v1."""
     _practice_routes(api, world, addresses)
     _client_routes(api, world, clock)
-    _fault_routes(api, world, clock)
     _hl7_routes(api, world, sender, clock, ids)
 
 
@@ -178,39 +170,6 @@ def _client_routes(api: APIRouter, world: World, clock: Clock) -> None:
         return Response(status_code=204)
 
 
-def _fault_routes(api: APIRouter, world: World, clock: Clock) -> None:
-    @api.get("/faults", summary="Integration Simulator: faults")
-    async def list_faults() -> dict[str, Any]:
-        """Every fault: whether it is on, its parameters, and what is expected to be seen."""
-        now = clock.now()
-        return page_body([_fault_json(row, world.faults.active(name, now)) for name, row in FAULTS.items()], None)
-
-    @api.get("/faults/{name}", summary="Integration Simulator: one fault")
-    async def read_fault(name: str) -> dict[str, Any]:
-        """One fault."""
-        return _fault_json(_fault(name), world.faults.active(name, clock.now()))
-
-    @api.put("/faults/{name}", summary="Integration Simulator: switch a fault on")
-    async def start_fault(name: str, body: FaultStart | None = None) -> dict[str, Any]:
-        """Switch a fault on, or change the parameters of one that is on."""
-        wanted = body or FaultStart()
-        try:
-            active = world.faults.start(name, wanted.parameters, clock.now(), wanted.ends_after_s)
-        except UnknownFaultError:
-            raise SuiteError("fault.unknown") from None
-        except BadParameterError as error:
-            field = FieldError(f"/parameters/{error.name}", "out-of-range", f"expected {error.expected}")
-            raise SuiteError("request.invalid", "1 field(s) are wrong.", fields=[field]) from None
-        return _fault_json(active.row, active)
-
-    @api.delete("/faults/{name}", status_code=204, summary="Integration Simulator: switch a fault off")
-    async def stop_fault(name: str) -> Response:
-        """Switch a fault off; one that is off stays so."""
-        _fault(name)
-        world.faults.stop(name)
-        return Response(status_code=204)
-
-
 def _hl7_routes(api: APIRouter, world: World, sender: MessageSender, clock: Clock, ids: Ids) -> None:
     @api.post("/hl7:send", summary="Integration Simulator: send an HL7 message")
     async def send(body: Hl7Order) -> dict[str, Any]:
@@ -263,13 +222,6 @@ def _client(world: World, caller: Caller, client_id: str) -> Client:
     return client
 
 
-def _fault(name: str) -> FaultRow:
-    row = FAULTS.get(name)
-    if row is None:
-        raise SuiteError("fault.unknown")
-    return row
-
-
 def _check_keys(body: ClientRegistration) -> None:
     if (body.jwks_url is None) == (body.jwks is None):
         field = FieldError("/jwks_url", "one-of", "either jwks_url or jwks")
@@ -309,24 +261,6 @@ def _client_json(row: Client) -> dict[str, Any]:
         "last_token_at": _instant(row.last_token_at),
         "last_refusal": row.last_refusal,
         "last_refused_at": _instant(row.last_refused_at),
-    }
-
-
-def _fault_json(row: FaultRow, active: ActiveFault | None) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "title": row.title,
-        "cause": row.cause,
-        "surfaces": sorted(row.surfaces),
-        "expected": row.expected,
-        "active": active is not None,
-        "parameters": dict(active.parameters) if active else None,
-        "available_parameters": [
-            {"name": each.name, "default": each.default, "minimum": each.low, "maximum": each.high, "what": each.what}
-            for each in row.parameters
-        ],
-        "started_at": _instant(active.started_at) if active else None,
-        "ends_at": _instant(active.ends_at) if active else None,
     }
 
 

@@ -79,7 +79,7 @@ class ServerCreate(_Body):
 def add_routes(api: APIRouter, world: World, addresses: Addresses, clock: Clock, ids: Ids, pause: Pause) -> None:
     """The routes; paths begin after /simulator/v1."""
     _server_routes(api, world.servers, addresses, clock)
-    answer = partial(answer_vendor, world, now=clock.now, pause=pause)
+    answer = partial(answer_vendor, now=clock.now, pause=pause)
 
     @api.api_route("/unity/{name}/{path:path}", methods=list(VENDOR_METHODS), include_in_schema=False)
     async def unity(name: str, path: str, request: Request) -> Response:
@@ -91,10 +91,10 @@ def add_routes(api: APIRouter, world: World, addresses: Addresses, clock: Clock,
         body = await request.body()
 
         async def handle(now: datetime, effect: Effect) -> Answer:
-            return wire.answer(request.method, path, body, now, service_expired=effect.secrets_expired)
+            return wire.answer(request.method, path, body, now, effect)
 
         surface = Surface.TOKEN_ENDPOINT if path == _TOKEN_OPERATION else Surface.API
-        return _response(await answer(surface, handle))
+        return _response(await answer(server.faults, surface, handle))
 
 
 def _server_routes(api: APIRouter, servers: Servers, addresses: Addresses, clock: Clock) -> None:

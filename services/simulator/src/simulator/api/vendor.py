@@ -15,6 +15,7 @@ from simulator.access import VENDOR_METHODS
 from simulator.core.answer import Answer, html_not_found
 from simulator.core.faults import Effect, Surface
 from simulator.core.fhir_server import FhirCall, FhirServer
+from simulator.core.servers import Vendor
 from simulator.core.world import World
 from simulator.ports import KeySets, Pause
 from simulator.use_cases.answer_vendor import answer_vendor
@@ -47,30 +48,30 @@ def add_routes(
     api: APIRouter, world: World, keys: KeySets, addresses: Addresses, clock: Clock, ids: Ids, pause: Pause
 ) -> None:
     """The vendor's routes; paths begin after /simulator/v1."""
-    answer = partial(answer_vendor, world, now=clock.now, pause=pause)
+    answer = partial(answer_vendor, now=clock.now, pause=pause)
 
     @api.post("/epic/{tenant}/oauth2/token", include_in_schema=False)
+    @api.post("/epic/{tenant}/oauth2/site/token", include_in_schema=False)
     async def token(tenant: str, request: Request) -> Response:
         """RFC 6749 token endpoint with SMART's asymmetric client authentication."""
         if world.epic_chart(tenant) is None:
             return _response(html_not_found())
         body = await request.body()
-        _, token_url = addresses.of(request, tenant)
 
         async def issue(now: datetime, effect: Effect) -> Answer:
             return await issue_token(
                 world,
                 keys,
                 practice=tenant,
-                token_url=token_url,
+                token_url=_token_url(addresses.of(request, tenant)[1], effect),
                 content_type=request.headers.get("content-type", ""),
                 body=body,
                 now=now,
-                secrets_expired=effect.secrets_expired,
+                effect=effect,
                 new_token=ids.token,
             )
 
-        return _response(await answer(Surface.TOKEN_ENDPOINT, issue))
+        return _response(await answer(world.faults_at(tenant, Vendor.EPIC), Surface.TOKEN_ENDPOINT, issue))
 
     @api.api_route("/epic/{tenant}/{path:path}", methods=list(VENDOR_METHODS), include_in_schema=False)
     async def fhir(tenant: str, path: str, request: Request) -> Response:
@@ -79,13 +80,18 @@ def add_routes(
         if chart is None:
             return _response(html_not_found())
         base_url, token_url = addresses.of(request, tenant)
-        server = FhirServer(chart, world.tokens, world.exports, base_url, token_url)
         call = await _call(request, path)
 
-        async def handle(now: datetime, _: Effect) -> Answer:
+        async def handle(now: datetime, effect: Effect) -> Answer:
+            server = FhirServer(chart, world.tokens, world.exports, base_url, _token_url(token_url, effect), effect)
             return html_not_found() if call is None else server.answer(call, now)
 
-        return _response(await answer(Surface.API, handle))
+        return _response(await answer(world.faults_at(tenant, Vendor.EPIC), Surface.API, handle))
+
+
+def _token_url(usual: str, effect: Effect) -> str:
+    """The token URL that the vendor goes by: both are served, one is the audience that is taken."""
+    return usual.removesuffix("/token") + "/site/token" if effect.has("audience-differs") else usual
 
 
 async def _call(request: Request, path: str) -> FhirCall | None:

@@ -27,8 +27,20 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """A word that shapes a fault: one of `values`; the first is the default."""
+
+    name: str
+    values: tuple[str, ...]
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class FaultRow:
-    """One fault. `cause` is its id in the catalogue of causes, `expected` what the suite should show."""
+    """One fault. `cause` is its id in the catalogue of causes, `expected` what the suite should show.
+
+    `vendors`: whose servers know it; empty: all.
+    """
 
     name: str
     title: str
@@ -36,3 +48,5 @@ class FaultRow:
     cause: str
     expected: str
     parameters: tuple[Parameter, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    vendors: frozenset[str] = frozenset()

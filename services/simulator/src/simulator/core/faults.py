@@ -2,78 +2,62 @@
 
 from __future__ import annotations
 
+import email.utils
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from simulator.core.answer import Answer
-from simulator.core.fault_row import FaultRow, Parameter, Surface
+from simulator.core.answer import Answer, html_not_found
+from simulator.core.fault_row import Choice, FaultRow, Parameter, Surface
 from simulator.core.hl7_faults import HL7_FAULTS
+from simulator.core.vendor_faults import ROWS as VENDOR_ROWS
 
 __all__ = ["FAULTS", "ActiveFault", "BadParameterError", "Effect", "FaultRow", "Faults", "Surface", "UnknownFaultError"]
 
 
-_BOTH: Final = frozenset({Surface.API, Surface.TOKEN_ENDPOINT})
-_API: Final = frozenset({Surface.API})
-_TOKEN: Final = frozenset({Surface.TOKEN_ENDPOINT})
-
-FAULTS: Final[dict[str, FaultRow]] = {
-    row.name: row
-    for row in (
-        FaultRow(
-            "expired-secret", "Every client registration has expired", _TOKEN, "A1",
-            "Token requests answer 400 invalid_client, as for any other cause; tokens given before go on to their end. "
-            "Failed authentication at the next token test or refresh.",
-        ),
-        FaultRow(
-            "unauthorized", "Every API call answers 401", _API, "A12",
-            "401 with an empty body and an invalid_token challenge, also for a new token. Failed authentication at the "
-            "next poll.",
-        ),
-        FaultRow(
-            "rate-limited", "Every API call answers 429", _API, "B9",
-            "429 with Retry-After. Rate limiting at the next poll; runs wait or end with peer.rate-limited.",
-            (Parameter("retry_after_s", 5, 0, 3600, "value of Retry-After in seconds"),),
-        ),
-        FaultRow(
-            "unavailable", "The vendor answers 503", _BOTH, "B11",
-            "503 on the API, its metadata and the token endpoint. Failed runs at the next poll.",
-        ),
-        FaultRow(
-            "slow", "The vendor answers late", _BOTH, "B12",
-            "The same answers, later. Slow answers at the next poll; time-outs where the delay is longer than them.",
-            (Parameter("delay_ms", 3000, 1, 60_000, "delay of every answer in milliseconds"),),
-        ),
-        FaultRow(
-            "clock-skew", "The vendor's clock is wrong", _BOTH, "A4",
-            "The Date header is off by the offset. Over five minutes ahead or a few seconds behind, token requests "
-            "answer invalid_client too. Clock skew at the next poll.",
-            (Parameter("offset_s", 600, -86_400, 86_400, "vendor's clock minus true time in seconds"),),
-        ),
-        *HL7_FAULTS,
-    )
-}  # fmt: skip
+FAULTS: Final[dict[str, FaultRow]] = {row.name: row for row in (*VENDOR_ROWS, *HL7_FAULTS)}
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveFault:
-    """A fault that is on, with its parameters; `ends_at` None: until it is stopped."""
+    """A fault that is on, with its parameters and choices; `ends_at` None: until it is stopped."""
 
     row: FaultRow
     parameters: Mapping[str, int]
     started_at: datetime
     ends_at: datetime | None
+    choices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What the faults that are on do to one call."""
+    """What the faults that are on do to one call.
+
+    `answer` goes before the server's own; `on` holds every fault of the call's surface by name, for what only the
+    server itself can do.
+    """
 
     delay_ms: int = 0
     clock_offset_s: int = 0
-    secrets_expired: bool = False
     answer: Answer | None = None
+    on: Mapping[str, ActiveFault] = field(default_factory=dict)
+
+    def has(self, name: str) -> bool:
+        """Whether a fault is on."""
+        return name in self.on
+
+    def number(self, name: str, parameter: str) -> int:
+        """A parameter of a fault that is on; raises KeyError."""
+        return self.on[name].parameters[parameter]
+
+    def word(self, name: str, choice: str) -> str | None:
+        """A choice of a fault, None while it is off."""
+        fault = self.on.get(name)
+        return fault.choices[choice] if fault is not None else None
+
+
+NO_EFFECT: Final = Effect()
 
 
 class UnknownFaultError(Exception):
@@ -96,22 +80,20 @@ class Faults:
     _active: dict[str, ActiveFault] = field(default_factory=dict)
 
     def start(
-        self, name: str, parameters: Mapping[str, int], now: datetime, ends_after_s: float | None = None
+        self, name: str, wanted: Mapping[str, int | str], now: datetime, ends_after_s: float | None = None
     ) -> ActiveFault:
         """Switch a fault on, or change one that is. Raises UnknownFaultError, BadParameterError."""
         row = FAULTS.get(name)
         if row is None:
             raise UnknownFaultError
-        known = {parameter.name: parameter for parameter in row.parameters}
-        for given, value in parameters.items():
-            if given not in known:
-                raise BadParameterError(given, f"one of: {', '.join(known) or 'none'}")
-            low, high = known[given].low, known[given].high
-            if not low <= value <= high:
-                raise BadParameterError(given, f"{low} to {high}")
-        chosen = {parameter.name: parameters.get(parameter.name, parameter.default) for parameter in row.parameters}
+        names = [*(each.name for each in row.parameters), *(each.name for each in row.choices)]
+        for given in wanted:
+            if given not in names:
+                raise BadParameterError(given, f"one of: {', '.join(names) or 'none'}")
+        numbers = {each.name: _number(each, wanted.get(each.name, each.default)) for each in row.parameters}
+        words = {each.name: _word(each, wanted.get(each.name, each.values[0])) for each in row.choices}
         ends_at = None if ends_after_s is None else now + timedelta(seconds=ends_after_s)
-        fault = self._active[name] = ActiveFault(row, chosen, now, ends_at)
+        fault = self._active[name] = ActiveFault(row, numbers, now, ends_at, words)
         return fault
 
     def stop(self, name: str) -> None:
@@ -147,20 +129,38 @@ class Faults:
         }
         return Effect(
             delay_ms=on["slow"].parameters["delay_ms"] if "slow" in on else 0,
-            clock_offset_s=on["clock-skew"].parameters["offset_s"] if "clock-skew" in on else 0,
-            secrets_expired="expired-secret" in on,
-            answer=_answer(on),
+            clock_offset_s=sum(on[name].parameters["offset_s"] for name in ("clock-skew", "our-clock") if name in on),
+            answer=_answer(on, now),
+            on=on,
         )
 
 
-def _answer(on: Mapping[str, ActiveFault]) -> Answer | None:
+def _number(row: Parameter, value: int | str) -> int:
+    if isinstance(value, str) or not row.low <= value <= row.high:
+        raise BadParameterError(row.name, f"{row.low} to {row.high}")
+    return value
+
+
+def _word(row: Choice, value: int | str) -> str:
+    if not isinstance(value, str) or value not in row.values:
+        raise BadParameterError(row.name, f"one of: {', '.join(row.values)}")
+    return value
+
+
+def _answer(on: Mapping[str, ActiveFault], now: datetime) -> Answer | None:
     """The answer that goes before everything else: what stands further out on the way answers first."""
+    if "address-refused" in on:
+        return Answer(403, b"<html><body><h1>403 Forbidden</h1></body></html>", {"Content-Type": "text/html"})
     if "unavailable" in on:
         page = b"<html><body><h1>503 Service Unavailable</h1></body></html>"
         return Answer(503, page, {"Content-Type": "text/html"})
+    if "quota-used-up" in on:
+        # Counted from when the fault began: a quota begins anew at one instant, however often it is asked for.
+        fault = on["quota-used-up"]
+        anew = max(now, fault.started_at + timedelta(seconds=fault.parameters["resets_after_s"]))
+        return Answer(429, headers={"Retry-After": email.utils.format_datetime(anew, usegmt=True)})
     if "rate-limited" in on:
         return Answer(429, headers={"Retry-After": str(on["rate-limited"].parameters["retry_after_s"])})
-    if "unauthorized" in on:
-        challenge = 'Bearer error="invalid_token", error_description="The access token provided is not valid"'
-        return Answer(401, headers={"WWW-Authenticate": challenge})
+    if "wrong-path" in on:
+        return html_not_found()
     return None

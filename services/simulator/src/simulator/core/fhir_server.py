@@ -15,7 +15,8 @@ from typing import Any, Final
 from simulator.core import bulk_export, paging, search
 from simulator.core.answer import FHIR_JSON, FHIR_XML, NDJSON, Answer, html_not_found, json_answer
 from simulator.core.chart import Chart
-from simulator.core.metadata import capability_statement, smart_configuration
+from simulator.core.faults import NO_EFFECT, Effect
+from simulator.core.metadata import capability_statement, in_version, smart_configuration
 from simulator.core.outcomes import OUTCOMES, outcome
 from simulator.core.scopes import allows
 from simulator.core.tokens import AccessToken, Tokens
@@ -57,22 +58,27 @@ class FhirServer:
     exports: bulk_export.Exports
     base_url: str
     token_url: str
+    effect: Effect = NO_EFFECT
 
     def answer(self, call: FhirCall, now: datetime) -> Answer:
         """What the server says; never raises for what a client sends."""
         parts = [part for part in call.path.split("/") if part]
         if parts == ["metadata"] and call.method == "GET":
-            return _resource(call, 200, capability_statement(self.base_url, self.token_url, now))
+            statement = capability_statement(self.base_url, self.token_url, now)
+            return _resource(call, 200, in_version(statement, self.effect.word("fhir-version", "version")))
         if parts == [".well-known", "smart-configuration"] and call.method == "GET":
             return json_answer(200, smart_configuration(self.token_url))
         if not self._known(parts):
             return html_not_found()
         token = self.tokens.find(_bearer(call), now)
-        if token is None or token.practice != self.chart.practice.name:
+        if token is None or token.practice != self.chart.practice.name or self._refuses_tokens():
             return Answer(401, headers={"WWW-Authenticate": INVALID_TOKEN})
-        if not _permitted(token, parts, call):
+        if not _permitted(token, parts, call) or parts[0] == self.effect.word("scope-missing", "resource"):
             return Answer(403, headers={"WWW-Authenticate": INSUFFICIENT_SCOPE})
         return self._dispatch(call, parts, token, now)
+
+    def _refuses_tokens(self) -> bool:
+        return self.effect.has("client-disabled") or self.effect.has("unauthorized")
 
     def _known(self, parts: list[str]) -> bool:
         if not parts:

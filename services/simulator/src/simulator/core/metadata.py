@@ -64,6 +64,14 @@ def capability_statement(base_url: str, token_url: str, now: datetime) -> dict[s
     }
 
 
+def in_version(statement: dict[str, Any], version: str | None) -> dict[str, Any]:
+    """The statement as a server of another FHIR version would make it: DSTU2 calls it Conformance."""
+    if version is None:
+        return statement
+    kind = "Conformance" if version.startswith("1.") else "CapabilityStatement"
+    return {**statement, "resourceType": kind, "fhirVersion": version}
+
+
 def smart_configuration(token_url: str) -> dict[str, Any]:
     """SMART App Launch 2.2, §10: what a backend service needs to find the token endpoint."""
     return {

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from simulator.core.chart import Chart
+from simulator.core.faults import Faults
 from simulator.core.unity_server import UnityState
 
 SERVERS_MAX: Final = 20
@@ -24,7 +25,10 @@ class Vendor(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One vendor server; `owner` is the tenant that made it, `unity` is there for that vendor only."""
+    """One vendor server; `owner` is the tenant that made it, `unity` is there for that vendor only.
+
+    `faults` are its own: what is switched on for the practices of the settings does not reach it.
+    """
 
     name: str
     owner: str
@@ -32,6 +36,7 @@ class Server:
     chart: Chart = field(repr=False)
     created_at: datetime
     unity: UnityState | None = field(default=None, repr=False)
+    faults: Faults = field(default_factory=Faults, repr=False)
 
 
 class ServerTakenError(Exception):

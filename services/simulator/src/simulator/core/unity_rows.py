@@ -84,6 +84,9 @@ def appointment_row(practice: Practice, row: Appointment, patient: Patient, lett
     }
 
 
+ENTRY_NAME: Final = "Description"
+
+
 def entry(code: str, description: str) -> dict[str, str]:
     """One entry of a dictionary."""
-    return {"Code": code, "Description": description, "Active": "Y"}
+    return {"Code": code, ENTRY_NAME: description, "Active": "Y"}

@@ -9,15 +9,16 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
 from simulator.core.answer import Answer, html_not_found, json_answer
 from simulator.core.chart import Chart
+from simulator.core.faults import NO_EFFECT, Effect
 from simulator.core.practice import Appointment
-from simulator.core.unity_rows import local_text
+from simulator.core.unity_rows import ENTRY_NAME, local_text
 from simulator.core.unity_session import UnitySession, UnitySessions
 
 SERVICE_PATH: Final = "Unity/UnityService.svc/json/"
@@ -26,6 +27,10 @@ STATUSES_SET_MAX: Final = 10_000
 _LOGS_MAX: Final = 20
 VERSION: Final = "23.1.0.0"
 NO_TOKEN: Final = "error: Username and Password not valid for any licenses on this server"  # noqa: S105 - its message
+LOG_IN: Final = "GetUserAuthentication"
+DICTIONARY: Final = "GetDictionary"
+# Faults at which the service user is refused.
+_REFUSE_SERVICE: Final = ("expired-secret", "wrong-secret", "other-environment")
 LOGGED_OUT: Final = "As a Security precaution, you have been logged out due to inactivity."
 
 
@@ -125,8 +130,8 @@ class UnityServer:
         self._actions = actions
         self._new_token = new_token
 
-    def answer(self, method: str, path: str, body: bytes, now: datetime, *, service_expired: bool = False) -> Answer:
-        """The answer to a call below the server's base URL. `service_expired`: the service user's password ended."""
+    def answer(self, method: str, path: str, body: bytes, now: datetime, effect: Effect = NO_EFFECT) -> Answer:
+        """The answer to a call below the server's base URL, with the faults that are on."""
         if not path.startswith(SERVICE_PATH):
             return html_not_found()
         if method != "POST":
@@ -134,28 +139,29 @@ class UnityServer:
         document = _document(body)
         operation = path.removeprefix(SERVICE_PATH)
         if operation == "GetToken":
-            return _text(self._token(document, now, service_expired=service_expired))
+            return _text(self._token(document, now, effect))
         if operation in {"RetireSecurityToken", "RetireToken"}:
             gone = self._state.sessions.retire(_string(document, "Token"))
             return _text("Token retired" if gone else "error: Token is not valid")
         if operation == "MagicJson":
-            return json_answer(200, [self._magic(document, now)])
+            return json_answer(200, [self._magic(document, now, effect)])
         return html_not_found()
 
-    def _token(self, document: Mapping[str, Any], now: datetime, *, service_expired: bool) -> str:
+    def _token(self, document: Mapping[str, Any], now: datetime, effect: Effect) -> str:
         accounts = self._state.accounts
         known = same(_string(document, "Username"), accounts.service_username)
-        if not (known & same(_string(document, "Password"), accounts.service_password)) or service_expired:
+        known &= same(_string(document, "Password"), accounts.service_password)
+        if not known or any(map(effect.has, _REFUSE_SERVICE)):
             return NO_TOKEN
         token = self._new_token()
         self._state.sessions.open(token, now)
         return token
 
-    def _magic(self, document: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    def _magic(self, document: Mapping[str, Any], now: datetime, effect: Effect) -> dict[str, Any]:
         name = _string(document, "Action")
         row = self._actions.get(name.lower())
         try:
-            rows = self._perform(row, document, now)
+            rows = self._perform(row, document, now, effect)
         except ActionError as error:
             # Only the name of a known action is repeated: the text goes into the client's log.
             text = f"Magic Error - Action: {row.name if row else 'unknown'} - {error}"
@@ -164,10 +170,13 @@ class UnityServer:
         assert row is not None
         return {f"{row.name.lower()}info": rows}
 
-    def _perform(self, row: ActionRow | None, document: Mapping[str, Any], now: datetime) -> list[dict[str, str]]:
-        state, token = self._state, _string(document, "Token")
+    def _perform(
+        self, row: ActionRow | None, document: Mapping[str, Any], now: datetime, effect: Effect
+    ) -> list[dict[str, str]]:
+        token = _string(document, "Token")
+        state = _as_product(self._state, effect.word("other-product", "product"))
         session = state.sessions.use(token, now)
-        if session is None:
+        if session is None or effect.has("session-idle") or effect.has("unauthorized"):
             raise ActionError(LOGGED_OUT)
         if _string(document, "Appname") != state.accounts.application:
             raise ActionError(f"The application is not supported on {state.product.value} version {VERSION}")
@@ -180,19 +189,36 @@ class UnityServer:
             tuple(_string(document, f"Parameter{number}") for number in range(1, 7)),
             now,
         )
-        _check_user(row, session, call.user)
-        if row.name in state.unlicensed:
+        _check_user(row, session, call.user, forgotten=effect.has("user-not-authenticated"))
+        if row.name in state.unlicensed or row.name == effect.word("action-unlicensed", "action"):
             raise ActionError("The action is not licensed on this server.")
-        return row.perform(state, call)
+        return _changed(row, row.perform(state, call), effect)
 
     def _log(self, text: str, now: datetime) -> None:
         zone = self._state.chart.practice.zone
         self._state.logs = [*self._state.logs[1 - _LOGS_MAX :], f"{local_text(now, zone)} {text}"]
 
 
-def _check_user(row: ActionRow, session: UnitySession, user: str) -> None:
-    if not row.before_log_in and (not session.user or session.user != user):
+def _check_user(row: ActionRow, session: UnitySession, user: str, *, forgotten: bool) -> None:
+    if not row.before_log_in and (forgotten or not session.user or session.user != user):
         raise ActionError("User has not been authenticated. Call GetUserAuthentication first.")
+
+
+def _as_product(state: UnityState, product: str | None) -> UnityState:
+    return state if product is None else replace(state, product=Product(product))
+
+
+def _changed(row: ActionRow, rows: list[dict[str, str]], effect: Effect) -> list[dict[str, str]]:
+    """The rows of an action as a fault leaves them; raises ActionError."""
+    if row.name == LOG_IN and effect.has("client-disabled"):
+        return [{"ValidUser": "NO", "ErrorMessage": "The user account is locked."}]
+    if effect.has("magic-error") and not row.before_log_in:
+        if effect.word("magic-error", "kind") == "error":
+            raise ActionError("Object reference not set to an instance of an object.")
+        return [{"STATUS": "Critical: the request could not be completed."}]
+    if row.name == DICTIONARY and effect.has("dictionary-renamed"):
+        return [{**each, ENTRY_NAME: f"{each[ENTRY_NAME]} (new)"} for each in rows]
+    return rows
 
 
 def _document(body: bytes) -> Mapping[str, Any]:

@@ -44,3 +44,8 @@ class World:
         """The chart behind an Epic-like address: a practice of the settings, or a server that was made."""
         server = self.servers.find(name, Vendor.EPIC)
         return server.chart if server is not None else self.chart(name)
+
+    def faults_at(self, name: str, vendor: Vendor) -> Faults:
+        """The faults of a server; of a practice of the settings those that all of these share."""
+        server = self.servers.find(name, vendor)
+        return server.faults if server is not None else self.faults

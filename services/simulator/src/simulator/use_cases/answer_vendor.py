@@ -8,8 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from simulator.core.answer import Answer
-from simulator.core.faults import Effect, Surface
-from simulator.core.world import World
+from simulator.core.faults import Effect, Faults, Surface
 from simulator.ports import Pause
 
 Handle = Callable[[datetime, Effect], Awaitable[Answer]]
@@ -17,10 +16,10 @@ Handle = Callable[[datetime, Effect], Awaitable[Answer]]
 
 
 async def answer_vendor(
-    world: World, surface: Surface, handle: Handle, *, now: Callable[[], datetime], pause: Pause
+    faults: Faults, surface: Surface, handle: Handle, *, now: Callable[[], datetime], pause: Pause
 ) -> Answer:
     """The answer as it leaves: late, refused or with a wrong clock when such a fault is on."""
-    effect = world.faults.effect(surface, now())
+    effect = faults.effect(surface, now())
     if effect.delay_ms:
         await pause(effect.delay_ms / 1000)
     offset = timedelta(seconds=effect.clock_offset_s)

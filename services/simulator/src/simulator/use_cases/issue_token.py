@@ -9,6 +9,8 @@ from datetime import datetime
 from simulator.core.answer import Answer
 from simulator.core.assertion import Assertion, Refusal, RefusedError, key_of, take_apart, verify
 from simulator.core.clients import Client
+from simulator.core.faults import Effect
+from simulator.core.refused_clients import refuse_by_fault
 from simulator.core.scopes import granted
 from simulator.core.token_endpoint import (
     GrantRefusedError,
@@ -33,7 +35,7 @@ async def issue_token(
     content_type: str,
     body: bytes,
     now: datetime,
-    secrets_expired: bool,
+    effect: Effect,
     new_token: Callable[[], str],
 ) -> Answer:
     """The token endpoint's answer. `now` is the vendor's clock; why a client was refused is kept with the client."""
@@ -41,7 +43,8 @@ async def issue_token(
     try:
         request = read_request(content_type, body)
         assertion = take_apart(request.assertion)
-        client = _client(world, assertion, now, secrets_expired=secrets_expired)
+        client = _client(world, assertion, now)
+        refuse_by_fault(client, effect, now)
         await _authenticate(world, keys, client, assertion, token_url, now)
     except GrantRefusedError as refused:
         return refused_grant(refused.error)
@@ -53,13 +56,13 @@ async def issue_token(
     return _grant(world, client, request, practice, now, new_token)
 
 
-def _client(world: World, assertion: Assertion, now: datetime, *, secrets_expired: bool) -> Client:
+def _client(world: World, assertion: Assertion, now: datetime) -> Client:
     client = world.clients.find(assertion.issuer)
     if client is None:
         raise RefusedError(Refusal.CLIENT_UNKNOWN)
     if not client.enabled:
         raise RefusedError(Refusal.CLIENT_DISABLED)
-    if secrets_expired or (client.expires_at is not None and client.expires_at <= now):
+    if client.expires_at is not None and client.expires_at <= now:
         raise RefusedError(Refusal.SECRET_EXPIRED)
     return client
 

@@ -7,8 +7,8 @@ from alembic import op
 
 from common.runtime.columns import JsonText, UtcInstant
 
-revision = "0012_offboarding"
-down_revision = "0011_signing_environments"
+revision = "0013_offboarding"
+down_revision = "0012_key_set_readings"
 branch_labels = None
 depends_on = None
 
