@@ -239,6 +239,8 @@ class SqlOffboardings:
         await session.execute(delete(_KEY).where(_KEY.c.tenant == tenant))
         for table in _GRANTS:
             await session.execute(delete(table).where(table.c.tenant == tenant))
+        if self._database.dialect == "sqlite":
+            await session.execute(text("PRAGMA secure_delete=OFF"))
 
     async def _keys(self, offboarding_id: str) -> TenantKeys:
         async with self._database.read() as session:
