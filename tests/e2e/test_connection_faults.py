@@ -44,8 +44,8 @@ EPIC = (
     Case("scope-missing", "read", "may not search Patient", {"resource": "Patient"}),
     Case("client-disabled", "token", "disabled the client", expires_at="2099-01-01T00:00:00Z"),
     Case("unauthorized", "identity", "disabled"),
-    Case("address-refused", "token", "allow-list"),
-    Case("rate-limited", "metadata", "limit"),
+    Case("address-refused", "token", "refuses our address"),
+    Case("rate-limited", "metadata", "more often than the PMS's limit"),
     Case("quota-used-up", "metadata", "quota"),
     Case("unavailable", "token", "down"),
     Case("slow", "http", "overloaded", {"delay_ms": 4000}),
@@ -54,6 +54,25 @@ EPIC = (
     Case("renewal-overdue", "token", "has expired", expires_at="2020-01-01T00:00:00Z"),
     Case("fhir-version", "metadata", "FHIR 3.0.1", {"version": "3.0.1"}),
     Case("fhir-version", "metadata", "FHIR 1.0.2", {"version": "1.0.2"}),
+)
+
+
+UNITY = (
+    Case("expired-secret", "token", "service user's name or password is wrong or has expired"),
+    Case("wrong-secret", "token", "service user's name or password is wrong"),
+    Case("clock-skew", "clock", "clock"),
+    Case("client-disabled", "identity", "EHR user"),
+    Case("unauthorized", "identity", "idle for too long"),
+    Case("address-refused", "token", "refuses our address"),
+    Case("rate-limited", "token", "limits how often"),
+    Case("unavailable", "token", "down"),
+    Case("user-not-authenticated", "identity", "GetUserAuthentication was left out or failed"),
+    Case("magic-error", "read", "the text is the server's own"),
+    Case("magic-error", "read", "STATUS says Critical", {"kind": "critical-status"}),
+    Case("action-unlicensed", "permissions", "GetSchedule", {"action": "GetSchedule"}),
+    Case("action-unlicensed", "permissions", "SearchPatients", {"action": "SearchPatients"}),
+    Case("other-product", "metadata", "PM answers, the integration says TouchWorks", {"product": "PM"}),
+    Case("session-idle", "identity", "idle for too long"),
 )
 
 
@@ -109,16 +128,44 @@ def epic(suite: Suite) -> Connected:
     return connect_epic(suite, "north", "test", "north-app")
 
 
+@pytest.fixture(scope="module")
+def unity(suite: Suite) -> Connected:
+    accounts = {
+        "service_username": "svc", "service_password": "canary-service", "application": "App.Test", "user": "jdoe",
+        "user_password": "canary-user", "product": "TouchWorks",
+    }  # fmt: skip
+    made = {"name": "touchworks", "vendor": "unity", "patients": 40, "unity": accounts}
+    server = suite.call("POST", SERVERS, made)
+    made = {"name": "Unity", "vendor": "unity", "product": "TouchWorks", "environment": "test"}
+    path = f"/auth/v1/integrations/{suite.call('POST', '/auth/v1/integrations', made)['id']}"
+    credential = {
+        "method": "unity", "client_id": "App.Test", "token_url": server["unity_base"], "username": "svc",
+        "secret": "canary-service", "user_name": "jdoe", "user_secret": "canary-user",
+    }  # fmt: skip
+    suite.call("PUT", f"{path}/credentials/api", credential)
+    return Connected(suite, "touchworks", path, credential)
+
+
+@pytest.mark.parametrize("case", UNITY, ids=str)
+def test_a_fault_of_unity(unity: Connected, case: Case) -> None:
+    fails_at_its_stage(unity, case)
+
+
 @pytest.mark.parametrize("case", EPIC, ids=str)
 def test_a_fault_of_epic(epic: Connected, case: Case) -> None:
     epic.put(secret_expires_at=case.expires_at)
-    well = epic.test()
-    assert well["status"] == "passed", well
-    epic.start(case.fault, case.parameters)
+    fails_at_its_stage(epic, case)
+
+
+def fails_at_its_stage(peer: Connected, case: Case) -> None:
+    well = peer.test()
+    assert well["status"] == "passed", [row for row in well["stages"] if row["status"] == "failed"]
+    peer.start(case.fault, case.parameters)
     try:
-        found = epic.test()
+        found = peer.test()
     finally:
-        epic.heal()
+        peer.heal()
+    assert "canary" not in str(found)
     assert found["failed_stage"] == case.stage
     assert case.cause in (found["likely_cause"] or "")
     assert found["next_step"]

@@ -95,7 +95,8 @@ async def test_a_server_belongs_to_its_tenant(suite: RunningSuite) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {"name": "North"}, {"name": "-x"}, {"name": "a/b"}, {"name": "x" * 41}, {"vendor": "other"}, {"patients": 0},
+        {"name": "North"},
+        {"name": "unity"}, {"name": "-x"}, {"name": "a/b"}, {"name": "x" * 41}, {"vendor": "other"}, {"patients": 0},
         {"patients": 100_001}, {"unity": None}, {"vendor": "epic"}, {"unity": UNITY | {"idle_life_s": 0}},
         {"unity": UNITY | {"unlicensed": ["GetNothing"]}}, {"unity": UNITY | {"user_password": ""}},
         {"unity": UNITY | {"product": "Sunrise"}}, {"more": 1},

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from auth_gateway.core.change_record import ChangeRecord
 from auth_gateway.core.configuration import Document
 from auth_gateway.core.methods import Grant, TokenCall
-from auth_gateway.core.peer_answers import Probe, Reply, SmartConfiguration
+from auth_gateway.core.peer_answers import Probe, Reply, SmartConfiguration, UnityReply
 from auth_gateway.core.refresh import TokenState
 from auth_gateway.core.versions import Version
 from common.models.integration import Environment, Vendor
@@ -21,6 +21,7 @@ from common.runtime.connection_probe import StageResult
 from common.runtime.keyring import WrappedKey
 from common.runtime.leases import Lease
 from common.runtime.outbound import ExchangeContext
+from pms.unity import UnityRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +302,11 @@ class Prober(Protocol):
         self, vendor: Vendor, base: str, resource: str, exchange: ExchangeContext, token: str, *, timeout_s: float
     ) -> Probe:
         """A search that finds nobody."""
+
+    async def unity(
+        self, base: str, request: UnityRequest, exchange: ExchangeContext, *, timeout_s: float
+    ) -> UnityReply:
+        """One Unity call."""
 
     async def key_published(self, url: str, exchange: ExchangeContext, *, timeout_s: float) -> bool | None:
         """Whether a JWKS URL answers with keys, None when it could not be asked."""

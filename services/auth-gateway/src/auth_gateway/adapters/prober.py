@@ -7,7 +7,7 @@ from typing import Final
 
 import orjson
 
-from auth_gateway.core.peer_answers import Probe, Reply, SmartConfiguration, parse_smart_configuration
+from auth_gateway.core.peer_answers import Probe, Reply, SmartConfiguration, UnityReply, parse_smart_configuration
 from common.models.clock import Clock
 from common.models.errors import SuiteError
 from common.models.integration import Vendor
@@ -17,8 +17,11 @@ from pms.fhir import FhirRequest, metadata, smart_configuration
 from pms.permissions import ProbeResult, probe_request, probe_result
 from pms.retry_after import retry_after_s
 from pms.signatures import Surface, signature_of
+from pms.unity import UnityRequest, parse_answer
 
 _OK: Final = 200
+_TOO_MANY: Final = 429
+_SERVER_ERROR: Final = 500
 
 
 class NetworkProber:
@@ -74,6 +77,27 @@ class NetworkProber:
             found.code if found else None,
             self._elapsed(started),
         )
+
+    async def unity(
+        self, base: str, request: UnityRequest, exchange: ExchangeContext, *, timeout_s: float
+    ) -> UnityReply:
+        started = self._clock.monotonic()
+        try:
+            answer = await self._outbound.request(
+                request.method,
+                request.url(base),
+                exchange=replace(exchange, operation=request.operation),
+                headers=request.headers,
+                content=request.body,
+                timeout_s=timeout_s,
+            )
+        except SuiteError as error:
+            return UnityReply(None, self._elapsed(started), error.code)
+        if answer.status >= _SERVER_ERROR:
+            return UnityReply(None, self._elapsed(started), "peer.unavailable")
+        if answer.status == _TOO_MANY:
+            return UnityReply(None, self._elapsed(started), "peer.rate-limited")
+        return UnityReply(parse_answer(answer.body), self._elapsed(started))
 
     async def key_ids(self, url: str, exchange: ExchangeContext, *, timeout_s: float) -> list[str] | None:
         """The ids of the keys that a JWKS URL serves, None when it does not answer with any."""

@@ -27,6 +27,8 @@ from pms.unity import TOKEN_IDLE_LIFE_S, Session, UnityError, UnityRequest
 from pms.unity_session import authenticate_user, get_token, parse_token, parse_user
 
 _OK: Final = 200
+# What stands before Unity answers in HTTP's own terms.
+_CODES: Final = {403: "peer.allow-list", 429: "peer.rate-limited"}
 _SERVER_ERROR: Final = 500
 _BASIC: Final = "client_secret_basic"
 _URN_BYTES_MAX: Final = 4_000
@@ -108,7 +110,9 @@ def _named(client_id: str, secret: str, auth_method: str) -> tuple[str, str, str
 
 def _refused(answer: Answer, error: UnityError | None, asked_at: datetime) -> TokenAnswer:
     """Unity's refusals come with HTTP 200; an answer that is none of Unity's is unreadable, or the server's failure."""
-    code = error.error if error else "peer.unavailable" if answer.status >= _SERVER_ERROR else "peer.unreadable"
+    code = error.error if error else _CODES.get(answer.status, "peer.unreadable")
+    if answer.status >= _SERVER_ERROR:
+        code = "peer.unavailable"
     return TokenAnswer(
         None,
         asked_at,

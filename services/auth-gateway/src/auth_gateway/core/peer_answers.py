@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pms.permissions import ProbeResult
+from pms.unity import UnityAnswer
 
 _VALUES_MAX: Final = 20
 
@@ -21,6 +22,15 @@ class Reply:
     body: bytes = field(default=b"", repr=False)
     error: str | None = None
     retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnityReply:
+    """A Unity answer, read; `error`: why none came (a code of the catalogue)."""
+
+    answer: UnityAnswer | None
+    duration_ms: float
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pms.cerner import TOKEN_URNS
+from pms.unity import ALL_ERRORS as UNITY_ERRORS
 
 REGISTRATION_TRAVELS: Final = timedelta(hours=12)
 CLOCK_OFFSET_MS_MAX: Final = 30_000
@@ -116,12 +117,16 @@ def _about_our_key(evidence: TokenEvidence) -> Sequence[Cause]:
     )
 
 
+_UNITY: Final = {row.name: row for row in UNITY_ERRORS if row.error == "credential.rejected"}
 _URNS: Final = {f"cerner.{row.name}": row for row in TOKEN_URNS}
 
 
 def _settled(evidence: TokenEvidence) -> Sequence[Cause]:
     """What the answer itself names, or the server's own configuration contradicts."""
     found = []
+    unity = _UNITY.get(evidence.oauth_error or "")
+    if unity is not None:
+        found.append(Cause(f"unity.{unity.name}", unity.meaning, unity.next_step, supported=True))
     row = _URNS.get(evidence.signature or "")
     if row is not None:
         found.append(Cause(f"cerner.{row.name}", row.meaning, row.next_step, supported=True))

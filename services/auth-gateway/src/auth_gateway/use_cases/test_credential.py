@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from auth_gateway.core.methods import METHODS
-from auth_gateway.core.peer_answers import SmartConfiguration, token_url_differs
+from auth_gateway.core.peer_answers import SmartConfiguration, UnityReply, token_url_differs
 from auth_gateway.core.token_findings import TokenEvidence, causes
 from auth_gateway.ports import AccessToken, Credential, CredentialHistory, History, Integrations, Prober, TokenAnswer
 from auth_gateway.use_cases.connection_stages import (
@@ -27,17 +27,21 @@ from auth_gateway.use_cases.connection_stages import (
     token_cause,
 )
 from auth_gateway.use_cases.obtain_token import Broker, refresh_token
+from auth_gateway.use_cases.unity_stages import IDENTITY_ERRORS, unity_failed, unity_stages
 from common.models.clock import Clock, instant_text
 from common.models.errors import ERRORS, SuiteError
 from common.models.integration import ChannelKind, Environment, Vendor
 from common.runtime.connection_probe import StageResult, failed, skipped
 from common.runtime.outbound import ExchangeContext
+from pms.unity import Session, UnityRequest
+from pms.unity_session import get_token
 
 # Shares of the budget that a stage may take at most; together more than all of it, which the deadline sees to.
 _NETWORK_SHARE: Final = 0.5
 _TOKEN_SHARE: Final = 0.4
 _CALL_SHARE: Final = 0.2
 _LEFT_S_MIN: Final = 0.05
+_UNITY: Final = "unity"
 _NETWORK: Final = frozenset({"dns", "tcp", "tls", "http"})
 _BEHIND_TOKEN: Final = ("identity", "metadata", "smart-configuration", "read", "permissions")
 
@@ -72,6 +76,7 @@ class _Peer:
     """Whom the stages behind the network ask; `base` None: there is no fhir channel."""
 
     vendor: Vendor
+    product: str
     environment: Environment
     base: str | None
     exchange: ExchangeContext
@@ -91,12 +96,13 @@ async def test_credential(
     began_at, began = clock.now(), clock.monotonic()
     peer = _Peer(
         Vendor(document.body["vendor"]),
+        document.body["product"],
         Environment(document.body["environment"]),
         _fhir_endpoint(document.body),
         ExchangeContext(tenant, integration_id, "", "probe", "credential-test"),
         Deadline(clock, tester.budget_s, began + tester.budget_s),
     )
-    stages = await tester.prober.run(credential.token_url, peer.exchange, budget_s=peer.deadline.left(_NETWORK_SHARE))
+    stages = await tester.prober.run(_probed(credential), peer.exchange, budget_s=peer.deadline.left(_NETWORK_SHARE))
     if any(stage.status == "failed" and stage.stage in _NETWORK for stage in stages):
         stages.append(skipped("token", "the token endpoint cannot be reached"))
         stages += [skipped(stage, "an earlier stage failed") for stage in _BEHIND_TOKEN]
@@ -116,7 +122,14 @@ async def test_credential(
     }
 
 
+def _probed(credential: Credential) -> str:
+    """The URL to reach: of Unity its service, since a base URL alone may be another server's."""
+    return get_token("", "").url(credential.token_url) if credential.method == _UNITY else credential.token_url
+
+
 async def _behind_network(tester: Tester, credential: Credential, peer: _Peer, jwks_url: str) -> list[StageResult]:
+    if credential.method == _UNITY:
+        return await _behind_network_of_unity(tester, credential, peer)
     worked_at = credential.token.obtained_at
     credential, answer = await _token(tester, credential, peer.deadline)
     token = answer.token.access_token if answer.token else None
@@ -147,6 +160,38 @@ async def _behind_network(tester: Tester, credential: Credential, peer: _Peer, j
     identity, read = await _read(tester.prober, credential, peer, answer.token, metadata)
     permissions = permissions_stage(peer.vendor, credential.scopes, answer.token.scope.split())
     return [granted, identity, metadata, smart_result, read, permissions]
+
+
+async def _behind_network_of_unity(tester: Tester, credential: Credential, peer: _Peer) -> list[StageResult]:
+    worked_at = credential.token.obtained_at
+    credential, answer = await _token(tester, credential, peer.deadline)
+    if answer.token is None:
+        reason = "there is no session"
+        rest = [skipped(stage, reason) for stage in _BEHIND_TOKEN[1:]]
+        refusal = IDENTITY_ERRORS.get(answer.oauth_error or "")
+        if refusal is not None:
+            # GetToken gave one; it is the session, or the EHR user in it, that was refused.
+            entered = StageResult("token", "passed", evidence={"http_status": answer.http_status})
+            return [entered, unity_failed("identity", refusal, answer.duration_ms), *rest]
+        refused = _refused(
+            credential,
+            answer,
+            worked_at=worked_at,
+            published=None,
+            differs=False,
+            history=await tester.history.of(credential, peer.environment),
+            clock=peer.deadline.clock,
+        )
+        return [refused, skipped("identity", reason), *rest]
+    session = Session(credential.client_id, str(credential.options["user_name"]), answer.token.access_token)
+
+    async def ask(request: UnityRequest) -> UnityReply:
+        limit_s = peer.deadline.left(_CALL_SHARE)
+        return await tester.prober.unity(credential.token_url, request, peer.exchange, timeout_s=limit_s)
+
+    evidence = {"expires_at": instant_text(answer.token.expires_at)}
+    granted = StageResult("token", "passed", round(answer.duration_ms, 1), evidence=evidence)
+    return [granted, *await unity_stages(ask, session, peer.product, peer.deadline.clock.now)]
 
 
 async def _token(tester: Tester, credential: Credential, deadline: Deadline) -> tuple[Credential, TokenAnswer]:

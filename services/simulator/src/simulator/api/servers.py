@@ -73,6 +73,9 @@ class ServerCreate(_Body):
     def _vendor(self) -> Self:
         if (self.unity is not None) != (self.vendor is Vendor.UNITY):
             raise ValueError("unity is given for vendor unity, and only then")
+        if self.name == Vendor.UNITY.value:
+            # A base URL may end in /Unity, which clients then leave out.
+            raise ValueError("name: unity is part of the service's own path")
         return self
 
 
