@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from common.models.errors import ERRORS, SuiteError
 from common.runtime.peers import Peers
+from common.runtime.tenant_states import OFFBOARDED, OFFBOARDING
 
 TENANT_NAME: Final = "Demonstration Practice"
 INTEGRATION_NAME: Final = "Demonstration Epic"
@@ -100,12 +101,15 @@ class Api:
 
 
 async def ensure_tenant(door: Door) -> str:
-    """The id of the one local tenant, made at the first start."""
+    """The id of the one local tenant, made at the first start, and anew once it was offboarded."""
     async with door.api(await _platform_token(door.peers)) as api:
-        tenants = (await api.send("GET", "/auth/v1/tenants"))["items"]
+        listed = (await api.send("GET", "/auth/v1/tenants"))["items"]
+        tenants = [one for one in listed if one["state"] not in (OFFBOARDING, OFFBOARDED)]
         if tenants:
             return str(tenants[0]["id"])
-        return str((await api.send("POST", "/auth/v1/tenants", {"name": TENANT_NAME}))["id"])
+        # One that was offboarded does not come back: its end goes on beside a new one, which takes the name on purpose.
+        made = await api.send("POST", "/auth/v1/tenants", {"name": TENANT_NAME, "reuse_name": True})
+        return str(made["id"])
 
 
 async def rotate_issuer(door: Door) -> None:

@@ -9,6 +9,7 @@ from alerts.access import ACCESS
 from alerts.adapters.alert_store import SqlAlertStore
 from alerts.adapters.announcer import OutboxAnnouncer
 from alerts.adapters.tables import Base
+from alerts.adapters.tenant_parts import tenant_parts
 from alerts.adapters.webhook_sender import HttpSender
 from alerts.adapters.webhook_store import SqlWebhookStore
 from alerts.api import router
@@ -66,5 +67,6 @@ def build(runtime: Runtime) -> Module:
         database=database,
         subscriptions=subscriptions(store, announcer, clock, ids),
         lifespan=lambda: background("alerts", on_one_replica),
+        tenant_parts=tenant_parts(),
         stream_topics=("ps.alert.v1",),
     )

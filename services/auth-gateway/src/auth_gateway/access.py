@@ -45,6 +45,11 @@ ACCESS: Final = (
     Access("POST", "/tenants/{tenant_id}/keys:rotate", PLATFORM),
     Access("POST", "/tenants/{tenant_id}:suspend", PLATFORM),
     Access("POST", "/tenants/{tenant_id}:resume", PLATFORM),
+    Access("POST", "/tenants/{tenant_id}:offboard", PLATFORM),
+    *(
+        Access("GET", f"/tenants/{{tenant_id}}/offboarding{rest}", PLATFORM | ADMINS, while_away=True)
+        for rest in ("", "/manifest", "/files/{service}/{file}")
+    ),
     Access("GET", "/fleet", PLATFORM),
     Access("POST", "/tenants", PLATFORM),
     Access("GET", "/tenants", PLATFORM),

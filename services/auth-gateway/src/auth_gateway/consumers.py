@@ -1,4 +1,4 @@
-"""Event topics → the fleet view."""
+"""Event topics → the fleet view, and the end of practices."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from common.models.events import Event
 from common.runtime.inbox import Subscription
+from common.runtime.tenant_data import ERASED, TOPIC
 
 
 class FleetWriter(Protocol):
@@ -16,7 +17,21 @@ class FleetWriter(Protocol):
         """In the consumer's transaction."""
 
 
-def subscriptions(fleet: FleetWriter) -> tuple[Subscription, ...]:
+class Acknowledgements(Protocol):
+    """Keeps which service has deleted what it held of a practice."""
+
+    async def acknowledge(self, session: Any, events: Sequence[Event]) -> None:
+        """In the consumer's transaction."""
+
+
+def subscriptions(fleet: FleetWriter, ends: Acknowledgements) -> tuple[Subscription, ...]:
     """The subscriptions of this service."""
     topics = ("ps.hl7.delivery.v1", "ps.measurement.v1", "ps.sync.run.v1")
-    return (Subscription(topics=topics, consumer="auth-gateway.fleet", handler=fleet.apply),)
+
+    async def erased(session: Any, events: Sequence[Event]) -> None:
+        await ends.acknowledge(session, [event for event in events if event.type == ERASED])
+
+    return (
+        Subscription(topics=topics, consumer="auth-gateway.fleet", handler=fleet.apply),
+        Subscription(topics=(TOPIC,), consumer="auth-gateway.offboarding", handler=erased),
+    )

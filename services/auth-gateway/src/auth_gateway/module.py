@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -22,10 +23,13 @@ from auth_gateway.adapters.integration_store import SqlIntegrationStore
 from auth_gateway.adapters.key_set_readings import KeySetReadings
 from auth_gateway.adapters.key_store import SqlKeyStore
 from auth_gateway.adapters.launch_store import SqlLaunchStore
+from auth_gateway.adapters.offboarding_peers import OffboardingPeers
+from auth_gateway.adapters.offboarding_store import SqlOffboardings
 from auth_gateway.adapters.prober import NetworkProber
 from auth_gateway.adapters.readiness_peers import ReadinessPeers
 from auth_gateway.adapters.sync_schedules import PeerSchedules
 from auth_gateway.adapters.tables import Base
+from auth_gateway.adapters.tenant_parts import tenant_parts
 from auth_gateway.adapters.tenant_state_store import SqlTenantStates
 from auth_gateway.adapters.tenant_store import SqlTenantStore
 from auth_gateway.adapters.token_endpoint import HttpTokenEndpoint
@@ -39,6 +43,7 @@ from auth_gateway.api import fleet as fleet_api
 from auth_gateway.api import integrations as integrations_api
 from auth_gateway.api import keys as keys_api
 from auth_gateway.api import launches as launches_api
+from auth_gateway.api import offboarding as offboarding_api
 from auth_gateway.api import permissions as permissions_api
 from auth_gateway.api import platform as platform_api
 from auth_gateway.api import readiness as readiness_api
@@ -56,6 +61,7 @@ from auth_gateway.use_cases.grant_access import AccessDesk
 from auth_gateway.use_cases.issue_token import issue_token
 from auth_gateway.use_cases.lend_credential import lend_credential
 from auth_gateway.use_cases.obtain_token import Broker, obtain_token, refresh_token
+from auth_gateway.use_cases.offboard_tenant import OffboardTenant
 from auth_gateway.use_cases.put_credential import put_credential
 from auth_gateway.use_cases.record_launch import record_launch
 from auth_gateway.use_cases.test_credential import Tester, test_credential
@@ -65,6 +71,7 @@ from common.models.integration import Environment
 from common.runtime.authentication import verify_service_assertion
 from common.runtime.background import background
 from common.runtime.database import Database
+from common.runtime.keyring import PLATFORM
 from common.runtime.leases import Leases
 from common.runtime.module import Module
 from common.runtime.outbound import ExchangeContext
@@ -116,21 +123,23 @@ def build(runtime: Runtime) -> Module:
     router.include_router(vendor_tools.router())
     fleet = SqlFleetStore(database)
     _practice_routes(router, runtime, database, tenants, moves, fleet)
+    offboardings, offboard = _offboarding(router, runtime, settings, database, tenants, moves)
     expiries = SqlExpiryStore(database, clock, ids, runtime.source("auth-gateway"))
     router.include_router(expiries_api.router(expiries, clock))
 
-    async def watch() -> None:
-        await leases.run_while_held("auth-gateway.watch", lambda: watch_credentials(broker, settings.watch_every_s))
-
-    async def watch_ends() -> None:
-        await leases.run_while_held(
-            "auth-gateway.expiry", lambda: watch_expiries(expiries, clock, settings.expiry_every_s)
+    works = [
+        partial(leases.run_while_held, f"auth-gateway.{name}", work)
+        for name, work in (
+            ("watch", lambda: watch_credentials(broker, settings.watch_every_s)),
+            ("expiry", lambda: watch_expiries(expiries, clock, settings.expiry_every_s)),
+            ("offboarding", lambda: offboard.work(settings.offboarding_every_s)),
         )
+    ]
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         await tenants.ensure_platform()
-        async with background("auth-gateway", watch, watch_ends):
+        async with background("auth-gateway", *works):
             yield
 
     return Module(
@@ -139,8 +148,9 @@ def build(runtime: Runtime) -> Module:
         router=router,
         access=ACCESS,
         database=database,
-        subscriptions=subscriptions(fleet),
+        subscriptions=subscriptions(fleet, offboardings),
         lifespan=lifespan,
+        tenant_parts=tenant_parts(),
         stream_topics=("ps.credential.v1", "ps.integration.changed.v1"),
     )
 
@@ -213,6 +223,27 @@ def _credential_routes(
 
     ready = CheckReadiness(integrations, broker.credentials, ReadinessPeers(runtime.peers), permissions)
     router.include_router(readiness_api.router(ready, integrations, broker.clock))
+
+
+def _offboarding(
+    router: APIRouter,
+    runtime: Runtime,
+    settings: AuthGatewaySettings,
+    database: Database,
+    tenants: SqlTenantStore,
+    moves: SqlTenantStates,
+) -> tuple[SqlOffboardings, OffboardTenant]:
+    clock, ids, kept = runtime.clock, runtime.ids, timedelta(days=settings.export_kept_days)
+    store = SqlOffboardings(database, moves, runtime.wrapper, clock, ids, runtime.source("auth-gateway"), kept)
+    runtime.tenants.left.append(tenants.keyring.forget)
+
+    async def confirm(text: str) -> str:
+        return (await tenants.keyring.tenant(PLATFORM)).pseudonym("offboard-tenant", text)
+
+    holders = OffboardingPeers(runtime.peers)
+    offboard = OffboardTenant(store, holders, moves.get, confirm, settings.offboarding_services, clock)
+    router.include_router(offboarding_api.router(offboard))
+    return store, offboard
 
 
 def _practice_routes(

@@ -253,7 +253,11 @@ class Tenants(Protocol):
     """Tenants and their keys."""
 
     async def add(self, caller: Caller, tenant: Tenant) -> Tenant:
-        """The tenant with new keys; one that is there already is returned as it is."""
+        """The tenant with new keys; one that is there already is returned as it is. Raises SuiteError
+        `tenant.offboarding` or `tenant.offboarded` for one that ends or has ended."""
+
+    async def name_gone(self, name: str) -> bool:
+        """Whether a practice of this name is being offboarded or was."""
 
     async def list(self) -> Sequence[Tenant]:
         """By time of creation."""

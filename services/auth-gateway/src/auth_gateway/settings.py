@@ -37,7 +37,18 @@ class AuthGatewaySettings(ServiceSettings):
         default=60.0, gt=0, le=86_400, description="how often it is looked which ends of secrets are to be announced"
     )
 
-    @field_validator("egress_addresses", mode="before")
+    offboarding_every_s: float = Field(
+        default=5.0, gt=0, le=3600, description="how often it is looked which offboardings can go on"
+    )
+    offboarding_services: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("auth-gateway", "sync", "hl7-gateway", "diagnostics", "alerts"),
+        description="services that hold rows of practices, separated by commas; each exports and deletes them",
+    )
+    export_kept_days: int = Field(
+        default=30, ge=1, le=365, description="how long the export of an offboarded practice can be downloaded"
+    )
+
+    @field_validator("egress_addresses", "offboarding_services", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

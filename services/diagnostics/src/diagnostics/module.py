@@ -14,6 +14,7 @@ from diagnostics.adapters.connection_test_store import SqlConnectionTestStore
 from diagnostics.adapters.exchange_store import SqlExchangeStore
 from diagnostics.adapters.prober import NetworkProber
 from diagnostics.adapters.tables import Base
+from diagnostics.adapters.tenant_parts import tenant_parts
 from diagnostics.api import router
 from diagnostics.consumers import subscriptions
 from diagnostics.settings import DiagnosticsSettings
@@ -51,5 +52,6 @@ def build(runtime: Runtime) -> Module:
         database=database,
         subscriptions=subscriptions(exchanges),
         lifespan=lambda: background("diagnostics", prune),
+        tenant_parts=tenant_parts(),
         stream_topics=("ps.exchange.v1",),
     )

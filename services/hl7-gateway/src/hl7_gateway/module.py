@@ -33,6 +33,7 @@ from hl7_gateway.adapters.profile_store import SqlProfileStore
 from hl7_gateway.adapters.replay_store import SqlReplayStore
 from hl7_gateway.adapters.sqlite_intake import SqliteIntake
 from hl7_gateway.adapters.tables import Base
+from hl7_gateway.adapters.tenant_parts import tenant_parts
 from hl7_gateway.adapters.tls_material import PemInspector
 from hl7_gateway.api import Again, Checking, Sending, router
 from hl7_gateway.core.connection import Limits
@@ -147,6 +148,7 @@ def build(runtime: Runtime) -> Module:
         access=ACCESS,
         database=database,
         lifespan=lifespan,
+        tenant_parts=tenant_parts(runtime.keyring, receiving.intake),
         stream_topics=("ps.hl7.received.v1", "ps.hl7.rejected.v1", "ps.hl7.delivery.v1"),
         ready=ready,
     )

@@ -62,6 +62,9 @@ class Intake(Protocol):
     async def bodies(self, sequences: Sequence[int]) -> Mapping[int, bytes]:
         """The sealed bodies that are still kept, by sequence."""
 
+    async def erase_bodies(self, sequences: Sequence[int]) -> None:
+        """Delete catalogued bodies, whatever their age: their practice is offboarded."""
+
     async def forget_seen(self, window_s: float) -> int:
         """Delete what recognises messages older than the window, in small transactions; returns how many."""
 

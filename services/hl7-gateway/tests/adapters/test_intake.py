@@ -97,6 +97,18 @@ async def test_old_bodies_are_deleted_once_they_are_catalogued(intake: Any) -> N
     assert (await intake.waiting(10))[0].sequence > waiting[-1].sequence
 
 
+async def test_bodies_of_a_practice_are_erased_whatever_their_age(intake: Any) -> None:
+    await intake.save([taken(number) for number in range(1, 6)])
+    places = [message.sequence for message in await intake.waiting(100)]
+    await intake.catalogued(places)
+    for _ in range(2):
+        await intake.erase_bodies([places[0], places[2]])
+        await intake.erase_bodies([])
+    assert sorted(await intake.bodies(places)) == [places[1], places[3], places[4]]
+    await intake.save([taken(9)])
+    assert [message.sequence > places[-1] for message in await intake.waiting(10)] == [True]
+
+
 async def test_the_oldest_bodies_go_first_when_all_take_too_much(intake: Any) -> None:
     now_ms = milliseconds_of(SystemClock().now())
     big = b"x" * 10_000

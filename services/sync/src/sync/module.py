@@ -17,6 +17,7 @@ from sync.adapters.record_store import SqlRecordStore
 from sync.adapters.run_store import SqlRunStore
 from sync.adapters.schedule_store import SqlScheduleStore
 from sync.adapters.tables import Base
+from sync.adapters.tenant_parts import tenant_parts
 from sync.api import router
 from sync.consumers import subscriptions
 from sync.settings import SyncSettings
@@ -97,5 +98,6 @@ def build(runtime: Runtime) -> Module:
             ApplyMessages(PeerMessages(runtime.peers), directory, records, quarantine, clock, ids)
         ),
         lifespan=lambda: background(NAME, work_runs, ticking),
+        tenant_parts=tenant_parts(runtime.keyring),
         stream_topics=("ps.sync.run.v1", "ps.record.changed.v1"),
     )

@@ -58,6 +58,8 @@ class Access:
     path: str
     roles: frozenset[Role]
     reason: str = ""
+    while_away: bool = False
+    """Also for people of a practice that is suspended or offboarded."""
 
     def __post_init__(self) -> None:
         if not self.roles and not self.reason:

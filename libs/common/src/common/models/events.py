@@ -38,6 +38,7 @@ TOPICS: Final[dict[str, Topic]] = {
     for topic in (
         Topic("ps.integration.changed.v1", 1, -1, "integration", compacted=True, broadcast=True, dead_letters=False),
         Topic("ps.tenant.changed.v1", 1, -1, "tenant", compacted=True, broadcast=True, dead_letters=False),
+        Topic("ps.tenant.offboarding.v1", 6, 14 * _DAY_MS, "tenant"),
         Topic("ps.access.v1", 6, 14 * _DAY_MS, "tenant"),
         Topic("ps.credential.v1", 6, 14 * _DAY_MS, "integration"),
         Topic("ps.hl7.received.v1", 12, 14 * _DAY_MS, "HMAC(tenant, patient)"),
@@ -131,8 +132,16 @@ EVENT_TYPES: Final[dict[str, EventType]] = {
             "ps.integration.changed", "ps.integration.changed.v1", "An integration, its channels or its state changed",
             {"integration_id": "string", "version": "integer", "state": "string", "changed": "array"},
         ),
-        EventType("ps.tenant.changed", "ps.tenant.changed.v1", "A practice was created, suspended or resumed", {"state": "string"}),
+        EventType("ps.tenant.changed", "ps.tenant.changed.v1", "A practice was created, suspended, resumed or offboarded", {"state": "string"}),
         EventType("ps.tenant.access-ended", "ps.tenant.changed.v1", "An access for a time ended before its time", {"expires_at": "string"}),
+        EventType(
+            "ps.tenant.erase", "ps.tenant.offboarding.v1", "What is held of an offboarded practice is to be deleted",
+            {"offboarding_id": "string", "module": "string", "rows": "integer"},
+        ),
+        EventType(
+            "ps.tenant.erased", "ps.tenant.offboarding.v1", "A module holds nothing of a practice any more",
+            {"offboarding_id": "string", "module": "string", "rows": "integer"},
+        ),
         EventType("ps.access.break-glass-opened", "ps.access.v1", "Somebody took rights in an emergency", _ACCESS_FIELDS),
         EventType("ps.access.break-glass-reviewed", "ps.access.v1", "The use of emergency rights was reviewed", _ACCESS_FIELDS),
         EventType("ps.credential.refreshed", "ps.credential.v1", "A token was obtained", _CREDENTIAL_FIELDS),

@@ -26,6 +26,7 @@ _VARIANT: Final = [_ALPHABET[byte & 0b10000 | 0b01000 | byte & 0b11] for byte in
 
 PREFIXES: Final[dict[str, str]] = {
     "ten": "tenant",
+    "off": "offboarding",
     "int": "integration",
     "run": "run",
     "rec": "record",

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any, Final
 
+import orjson
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.models.access import AUDIT, OPERATE, READ_STATE, Access
+from common.models.access import AUDIT, OPERATE, READ_STATE, SERVICES, Access
 from common.runtime import audit
 from common.runtime.authentication import Caller, caller_of
 from common.runtime.database import Database
@@ -18,6 +19,7 @@ from common.runtime.http import LIMIT_DEFAULT, CursorText, Limit, page_body
 from common.runtime.inbox import Consumer, discard_parked, list_parked, replay_parked
 from common.runtime.runtime import Runtime
 from common.runtime.stream import StreamHub
+from common.runtime.tenant_data import TenantData
 
 CHASSIS_ACCESS: Final = (
     Access(
@@ -32,6 +34,11 @@ DATABASE_ACCESS: Final = (
     Access("POST", "/dead-letters/{dead_letter_id}:replay", OPERATE),
     Access("POST", "/dead-letters/{dead_letter_id}:discard", OPERATE),
 )
+TENANT_DATA_ACCESS: Final = (
+    Access("GET", "/tenant-data", SERVICES),
+    Access("GET", "/tenant-data/{part}", SERVICES),
+)
+NEXT_CURSOR: Final = "x-next-cursor"
 
 
 class AuditSearch(BaseModel):
@@ -116,6 +123,29 @@ def database_router(runtime: Runtime, database: Database, consumers: dict[str, C
         outcome = await discard_parked(database, consumers, caller.tenant, dead_letter_id)
         await _audit(runtime, database, caller, "dead-letter.discarded", dead_letter_id)
         return {"handled": outcome.handled, "remaining": outcome.remaining, "error_code": outcome.error_code}
+
+    return router
+
+
+def tenant_data_router(data: TenantData, runtime: Runtime, tag: str) -> APIRouter:
+    """What the module holds of the caller's practice, for its export."""
+    router = APIRouter(tags=[tag])
+
+    @router.get("/tenant-data", summary="What is held of a practice (services)")
+    async def counts(caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
+        """Rows by part."""
+        return {"parts": await data.counts(caller.tenant)}
+
+    @router.get("/tenant-data/{part}", summary="A page of what is held of a practice (services)")
+    async def page(part: str, caller: Annotated[Caller, Depends(caller_of)], cursor: CursorText = None) -> Response:
+        """NDJSON, what was sealed opened and secrets left out; where it goes on stands in `x-next-cursor`."""
+        wanted = data.part(part)
+        if cursor is None:
+            await _audit(runtime, data.database, caller, "tenant-data.exported", part)
+        async with data.database.read() as session:
+            found = await wanted.page(session, caller.tenant, cursor)
+        body = b"".join(orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE) for item in found.items)
+        return Response(body, media_type="application/x-ndjson", headers={NEXT_CURSOR: found.next or ""})
 
     return router
 

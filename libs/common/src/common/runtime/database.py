@@ -143,6 +143,14 @@ class Database:
             async with _opened(self._writer).connect() as connection:
                 yield (await connection.get_raw_connection()).driver_connection
 
+    async def empty_log(self) -> None:
+        """SQLite: what was overwritten leaves the write-ahead log, too, unless a reader holds that up. PostgreSQL: that
+        is its archive's business."""
+        if self.dialect == "sqlite":
+            async with self._sqlite_writer(), self.driver_connection() as connection:
+                cursor = await connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                await cursor.close()
+
     def after_commit(self, session: AsyncSession, callback: Callable[[], None]) -> None:
         """Call it once the transaction of this session (of `write()`) has committed; never when it rolls back."""
         session.info[_AFTER_COMMIT].append(callback)

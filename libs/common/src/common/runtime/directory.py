@@ -19,7 +19,7 @@ from common.runtime.peers import Peers
 
 TOPIC: Final = "ps.integration.changed.v1"
 _RETRY_S: Final = 1.0
-_GONE: Final = frozenset({"integration.not-found", "tenant.not-found"})
+_GONE: Final = frozenset({"integration.not-found", "tenant.not-found", "tenant.offboarded"})
 
 _log = logging.getLogger("common.directory")
 

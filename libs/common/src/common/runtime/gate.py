@@ -155,7 +155,7 @@ class Gate:
             if route.access.roles:
                 caller = await self._authenticated(scope, headers.get("authorization"))
                 state["caller"] = caller
-                self._tenants.admit(caller)
+                self._tenants.admit(caller, while_away=route.access.while_away)
                 _allow(caller, route.access)
                 if caller.access:
                     await self._audit_use(caller, route)

@@ -37,7 +37,15 @@ from common.models.clock import Clock
 from common.models.errors import SuiteError
 from common.models.events import Event
 from common.runtime import http_errors
-from common.runtime.chassis_api import CHASSIS_ACCESS, DATABASE_ACCESS, database_router, ready_response, stream_router
+from common.runtime.chassis_api import (
+    CHASSIS_ACCESS,
+    DATABASE_ACCESS,
+    TENANT_DATA_ACCESS,
+    database_router,
+    ready_response,
+    stream_router,
+    tenant_data_router,
+)
 from common.runtime.gate import Gate, GuardedRoute, guarded_route
 from common.runtime.inbox import Consumer, Subscription
 from common.runtime.leases import Leases
@@ -49,6 +57,7 @@ from common.runtime.settings import RuntimeSettings, environment_of, load
 from common.runtime.stream import StreamHub
 from common.runtime.system import SystemClock, SystemIds
 from common.runtime.telemetry import METRICS_CONTENT_TYPE, Telemetry, set_up_logging
+from common.runtime.tenant_data import TenantData, erasing
 from common.runtime.throttle import FailedAttempts
 
 Build = Callable[[Runtime], Module]
@@ -75,12 +84,17 @@ class Host:
         self.modules = modules
         self.started = False
         self._hubs = {module.name: StreamHub(runtime.bus, module.stream_topics) for module in modules}
+        self._data = {
+            module.name: TenantData(module.name, module.database, module.tenant_parts)
+            for module in modules
+            if module.database is not None and module.tenant_parts is not None
+        }
         self._consumers: dict[str, dict[str, Consumer]] = {
             module.name: {
                 row.consumer: Consumer(
                     runtime.bus, module.database, runtime.clock, runtime.ids, traced(row, runtime.telemetry)
                 )
-                for row in module.subscriptions
+                for row in (*module.subscriptions, *self._erasing(module))
                 if module.database is not None
             }
             for module in modules
@@ -94,6 +108,10 @@ class Host:
         }
         self._outbox_age_s: dict[str, float] = {}
         self.app = self._application()
+
+    def _erasing(self, module: Module) -> list[Subscription]:
+        data, runtime = self._data.get(module.name), self.runtime
+        return [erasing(data, runtime.clock, runtime.ids, runtime.source(module.name))] if data is not None else []
 
     def _application(self) -> FastAPI:
         titles = ", ".join(module.name for module in self.modules)
@@ -125,6 +143,9 @@ class Host:
                     prefix=base,
                 )
                 rows += DATABASE_ACCESS
+            if module.name in self._data:
+                app.include_router(tenant_data_router(self._data[module.name], self.runtime, module.name), prefix=base)
+                rows += TENANT_DATA_ACCESS
             access |= {(row.method, base + row.path): (row, module) for row in rows}
             self._module_readiness(app, module)
             access[("GET", f"{module.prefix}/readyz")] = (

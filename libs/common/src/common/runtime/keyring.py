@@ -336,6 +336,10 @@ class WrappedKeyRing:
         self._cache[tenant] = (keys, now)
         return keys
 
+    def forget(self, tenant: str) -> None:
+        """Drop what is held in memory: the tenant's keys were destroyed."""
+        self._cache.pop(tenant, None)
+
     async def _load(self, tenant: str) -> TenantKeys:
         wrapped = await self._source.wrapped(tenant)
         if not wrapped:

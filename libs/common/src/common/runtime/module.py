@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from common.models.access import Access
 from common.runtime.database import Database
 from common.runtime.inbox import Subscription
+from common.runtime.tenant_data import TenantPart
 
 
 @asynccontextmanager
@@ -35,5 +36,7 @@ class Module:
     database: Database | None = None
     subscriptions: Sequence[Subscription] = ()
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = field(default=no_lifespan)
+    tenant_parts: Sequence[TenantPart] | None = None
+    """What it holds of practices, to be exported and erased; None: nothing."""
     stream_topics: Sequence[str] = ()
     ready: Callable[[], Awaitable[list[str]]] = field(default=always_ready)

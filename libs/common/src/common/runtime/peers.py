@@ -183,7 +183,7 @@ class PeerKeySource:
                 "auth-gateway", "GET", f"/auth/v1/tenants/{tenant}/keys", tenant=tenant
             )
         except SuiteError as error:
-            if error.code == "tenant.not-found":
+            if error.code in ("tenant.not-found", "tenant.offboarded"):
                 return []
             raise SuiteError("keys.unavailable", "auth-gateway does not give the tenant's keys.") from error
         return [

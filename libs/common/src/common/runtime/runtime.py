@@ -121,6 +121,9 @@ def make_runtime(
         response_bytes_max=settings.response_bytes_max,
     )
     wrapper = _wrapper(settings, kek, outbound)
+    ring = WrappedKeyRing(wrapper, PeerKeySource(peers), clock)
+    tenants = TenantStates(bus)
+    tenants.left.append(ring.forget)
     return Runtime(
         settings=settings,
         service=service,
@@ -132,10 +135,10 @@ def make_runtime(
         telemetry=telemetry,
         bus=bus,
         peers=peers,
-        keyring=keyring or WrappedKeyRing(wrapper, PeerKeySource(peers), clock),
+        keyring=keyring or ring,
         authenticator=Authenticator(settings.issuer, settings.oidc_issuers, _fetch_keys(peers), clock),
         directory=IntegrationDirectory(bus, peers),
-        tenants=TenantStates(bus),
+        tenants=tenants,
         exchanges=exchanges,
         telemetry_events=events,
         outbound=outbound,

@@ -1,9 +1,9 @@
-"""Which practices are suspended, and which accesses for a time were ended: kept by every process from the compacted
-topic that auth-gateway writes."""
+"""Which practices are suspended or offboarded, and which accesses for a time were ended: kept by every process from the
+compacted topic that auth-gateway writes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from common.models.access import Role
@@ -13,6 +13,11 @@ from common.runtime.bus import Bus, Consumption, Delivery
 
 TOPIC: Final = "ps.tenant.changed.v1"
 SUSPENDED: Final = "suspended"
+OFFBOARDING: Final = "offboarding"
+"""Its export is made; as suspended."""
+OFFBOARDED: Final = "offboarded"
+"""Its keys are destroyed; nobody is admitted."""
+_AT_REST: Final = frozenset({SUSPENDED, OFFBOARDING})
 ACCESS_ENDED: Final = "ps.tenant.access-ended"
 
 
@@ -22,6 +27,9 @@ class TenantStates:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._suspended: set[str] = set()
+        self._offboarded: set[str] = set()
+        self.left: list[Callable[[str], None]] = []
+        """Called with a practice whose keys are destroyed."""
         self._ended: set[str] = set()
         self._consumption: Consumption | None = None
 
@@ -34,14 +42,18 @@ class TenantStates:
         if self._consumption is not None:
             await self._consumption.stop()
 
-    def admit(self, caller: Caller) -> None:
-        """Raises SuiteError `tenant.suspended` for people of a suspended practice, `auth.access-ended` for those whose
-        access for a time was ended.
+    def admit(self, caller: Caller, *, while_away: bool = False) -> None:
+        """Raises SuiteError `tenant.suspended` for people of a suspended practice, `tenant.offboarded` for everybody of
+        one that was offboarded, `auth.access-ended` for those whose access for a time was ended.
 
         Services go on: what was taken in before is kept in order, so that nothing is lost. What reaches out is paused.
         """
         if caller.access in self._ended:
             raise SuiteError("auth.access-ended")
+        if while_away:
+            return
+        if caller.tenant in self._offboarded:
+            raise SuiteError("tenant.offboarded")
         if caller.tenant in self._suspended and Role.SERVICE not in caller.roles:
             raise SuiteError("tenant.suspended")
 
@@ -50,7 +62,11 @@ class TenantStates:
             event = delivery.event
             if event.type == ACCESS_ENDED:
                 self._ended.add(event.subject)
-            elif not event.deleted and event.data.get("state") == SUSPENDED:
+            elif not event.deleted and event.data.get("state") == OFFBOARDED:
+                self._offboarded.add(event.subject)
+                for tell in self.left:
+                    tell(event.subject)
+            elif not event.deleted and event.data.get("state") in _AT_REST:
                 self._suspended.add(event.subject)
             else:
                 self._suspended.discard(event.subject)

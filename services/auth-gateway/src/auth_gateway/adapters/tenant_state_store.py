@@ -21,12 +21,13 @@ from common.runtime import audit, outbox
 from common.runtime.authentication import Caller
 from common.runtime.database import Database
 from common.runtime.telemetry import current_traceparent
-from common.runtime.tenant_states import SUSPENDED
+from common.runtime.tenant_states import OFFBOARDED, OFFBOARDING, SUSPENDED
 
 _TENANT: Final[Table] = TenantRow.__table__  # type: ignore[attr-defined]
 _INTEGRATION: Final[Table] = IntegrationRow.__table__  # type: ignore[attr-defined]
 _PAUSED: Final[Table] = SuspendedIntegrationRow.__table__  # type: ignore[attr-defined]
 _ACTIVE: Final = "active"
+_ACTIONS: Final = {SUSPENDED: "tenant.suspended", _ACTIVE: "tenant.resumed", OFFBOARDING: "tenant.offboarding-begun"}
 
 
 class SqlTenantStates:
@@ -44,6 +45,7 @@ class SqlTenantStates:
     async def suspend(self, caller: Caller, tenant: str, reason: str) -> Tenant:
         mine = (_INTEGRATION.c.tenant == tenant, _INTEGRATION.c.state == IntegrationState.ACTIVE)
         async with self._database.write() as session:
+            _check_here(await _read(session, tenant))
             if await self._move(session, caller, tenant, SUSPENDED, reason):
                 active = list((await session.execute(select(_INTEGRATION.c.id).where(*mine))).scalars())
                 for integration_id in active:
@@ -51,8 +53,25 @@ class SqlTenantStates:
                 await self._set(session, caller, tenant, active, IntegrationState.PAUSED, "integration.paused")
             return await _read(session, tenant)
 
+    async def begin_offboarding(self, session: AsyncSession, caller: Caller, tenant: str, reason: str) -> Tenant:
+        """In the given transaction: as suspended, for good. Raises SuiteError `tenant.not-found`,
+        `tenant.offboarding`, `tenant.offboarded`."""
+        found = await _read(session, tenant)
+        _check_here(found)
+        await self._move(session, caller, tenant, OFFBOARDING, reason)
+        mine = (_INTEGRATION.c.tenant == tenant, _INTEGRATION.c.state == IntegrationState.ACTIVE)
+        active = list((await session.execute(select(_INTEGRATION.c.id).where(*mine))).scalars())
+        await self._set(session, caller, tenant, active, IntegrationState.PAUSED, "integration.paused")
+        return found
+
+    async def get(self, tenant: str) -> Tenant:
+        """Raises SuiteError `tenant.not-found`."""
+        async with self._database.read() as session:
+            return await _read(session, tenant, lock=False)
+
     async def resume(self, caller: Caller, tenant: str, reason: str) -> Tenant:
         async with self._database.write() as session:
+            _check_here(await _read(session, tenant))
             if await self._move(session, caller, tenant, _ACTIVE, reason):
                 paused = select(_PAUSED.c.integration_id).where(_PAUSED.c.tenant == tenant)
                 ids = list((await session.execute(paused)).scalars())
@@ -63,7 +82,7 @@ class SqlTenantStates:
     async def admit(self, tenant: str) -> None:
         async with self._database.read() as session:
             statement = select(_TENANT.c.state).where(_TENANT.c.id == tenant)
-            if (await session.execute(statement)).scalar_one_or_none() == SUSPENDED:
+            if (await session.execute(statement)).scalar_one_or_none() in (SUSPENDED, OFFBOARDING, OFFBOARDED):
                 raise SuiteError("tenant.suspended")
 
     async def _move(self, session: AsyncSession, caller: Caller, tenant: str, state: str, reason: str) -> bool:
@@ -72,10 +91,15 @@ class SqlTenantStates:
         if present.state == state:
             return False
         await session.execute(update(_TENANT).where(_TENANT.c.id == tenant).values(state=state))
-        action = "tenant.suspended" if state == SUSPENDED else "tenant.resumed"
+        action = _ACTIONS[state]
         for chain in (caller, replace(caller, tenant=tenant)):
             await audit.record(session, audit.Audit(action, tenant, chain, self._clock.now(), reason=reason))
-        event = Event(
+        await outbox.add(session, [self.announcement(tenant, state)])
+        return True
+
+    def announcement(self, tenant: str, state: str) -> Event:
+        """What every process is told of a practice's state."""
+        return Event(
             id=self._ids.new("evt"),
             type="ps.tenant.changed",
             source=self._source,
@@ -86,8 +110,6 @@ class SqlTenantStates:
             data={"state": state},
             traceparent=current_traceparent(),
         )
-        await outbox.add(session, [event])
-        return True
 
     async def _set(
         self,
@@ -103,8 +125,14 @@ class SqlTenantStates:
             await self._integrations.set_state(session, acting, integration_id, state, action)
 
 
-async def _read(session: AsyncSession, tenant: str) -> Tenant:
-    row: Any = (await session.execute(select(_TENANT).where(_TENANT.c.id == tenant).with_for_update())).first()
+def _check_here(tenant: Tenant) -> None:
+    if tenant.state in (OFFBOARDING, OFFBOARDED):
+        raise SuiteError(f"tenant.{tenant.state}")
+
+
+async def _read(session: AsyncSession, tenant: str, *, lock: bool = True) -> Tenant:
+    statement = select(_TENANT).where(_TENANT.c.id == tenant)
+    row: Any = (await session.execute(statement.with_for_update() if lock else statement)).first()
     if row is None:
         raise SuiteError("tenant.not-found")
     return Tenant(row.id, row.name, row.state, row.created_at)

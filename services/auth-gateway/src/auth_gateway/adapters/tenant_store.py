@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
-from sqlalchemy import Table, delete, insert, select
+from sqlalchemy import Table, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_gateway.adapters.tables import AssertionRow, IntegrationRow, SigningKeyRow, TenantKeyRow, TenantRow
@@ -36,6 +36,7 @@ from common.runtime.keyring import (
     new_data_key,
     tenant_keys,
 )
+from common.runtime.tenant_states import OFFBOARDED, OFFBOARDING
 from pms.smart import assertion_header
 
 _TENANT: Final[Table] = TenantRow.__table__  # type: ignore[attr-defined]
@@ -63,13 +64,13 @@ class SqlTenantStore:
         async with self._database.read() as session:
             known = (await session.execute(select(_TENANT).where(_TENANT.c.id == tenant.id))).mappings().first()
         if known is not None:
-            return _tenant(known)
+            return _present(known)
         # Made before the transaction, too: RSA keys take their time.
         pairs = [(one, environment, _generate(one)) for environment in Environment for one in CLIENT_ALGORITHMS]
         async with self._database.write() as session:
             present = (await session.execute(select(_TENANT).where(_TENANT.c.id == tenant.id))).mappings().first()
             if present is not None:
-                return _tenant(present)
+                return _present(present)
             await session.execute(
                 insert(_TENANT).values(id=tenant.id, name=tenant.name, state=tenant.state, created_at=tenant.created_at)
             )
@@ -81,6 +82,12 @@ class SqlTenantStore:
                 session, audit.Audit(action="tenant.created", subject=tenant.id, caller=caller, time=self._clock.now())
             )
         return tenant
+
+    async def name_gone(self, name: str) -> bool:
+        """Whether a practice of this name is being offboarded or was."""
+        gone = (func.lower(_TENANT.c.name) == name.strip().lower(), _TENANT.c.state.in_((OFFBOARDING, OFFBOARDED)))
+        async with self._database.read() as session:
+            return (await session.execute(select(_TENANT.c.id).where(*gone).limit(1))).first() is not None
 
     async def list(self) -> Sequence[Tenant]:
         async with self._database.read() as session:
@@ -187,11 +194,16 @@ class SqlTenantStore:
             return used is None
 
     async def exists(self, tenant: str) -> bool:
-        """Whether there is such a tenant, the platform itself included."""
+        """Whether there is such a tenant, the platform itself included. Raises SuiteError `tenant.offboarded` for one
+        whose keys are destroyed."""
         if tenant == PLATFORM:
             return True
         async with self._database.read() as session:
-            return (await session.execute(select(_TENANT.c.id).where(_TENANT.c.id == tenant))).first() is not None
+            known = (await session.execute(select(_TENANT.c.id).where(_TENANT.c.id == tenant))).first()
+            keys = (await session.execute(select(_KEY.c.version).where(_KEY.c.tenant == tenant).limit(1))).first()
+        if known is not None and keys is None:
+            raise SuiteError("tenant.offboarded")
+        return known is not None
 
     async def _data_key(self, tenant: str, version: int) -> tuple[bytes, WrappedKey]:
         raw = new_data_key()
@@ -246,6 +258,13 @@ def _generate(algorithm: str) -> RSAKey | ECKey:
     if algorithm.startswith("RS"):
         return RSAKey.generate_key(_RSA_BITS)
     return ECKey.generate_key({"ES256": "P-256", "ES384": "P-384"}[algorithm])
+
+
+def _present(row: Any) -> Tenant:
+    """One that is there already; a practice that ended is not made again by its id."""
+    if row["state"] in (OFFBOARDING, OFFBOARDED):
+        raise SuiteError(f"tenant.{row['state']}")
+    return _tenant(row)
 
 
 def _tenant(row: Any) -> Tenant:

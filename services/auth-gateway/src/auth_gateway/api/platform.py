@@ -35,6 +35,7 @@ class NewTenant(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=200, description="the practice's name")
+    reuse_name: bool = Field(default=False, description="also when a practice of this name was offboarded")
     id: str | None = Field(
         default=None, max_length=40, description="an id of ours, to create it once however often it is sent"
     )
@@ -89,6 +90,8 @@ def _tenants(api: APIRouter, tenants: Tenants, clock: Clock, ids: Ids) -> None:
     async def create(body: NewTenant, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
         """A practice with keys of its own; sent twice with the same id it is created once."""
         tenant_id = check_id(body.id, "ten") if body.id else ids.new("ten")
+        if not body.reuse_name and await tenants.name_gone(body.name):
+            raise SuiteError("tenant.name-offboarded")
         return _tenant_json(await tenants.add(caller, Tenant(tenant_id, body.name, "active", clock.now())))
 
     @api.get("/tenants", summary="Tenants")

@@ -53,6 +53,11 @@ class MemoryIntake:
     async def bodies(self, sequences: Sequence[int]) -> Mapping[int, bytes]:
         return {sequence: self._bodies[sequence].sealed_body for sequence in sequences if sequence in self._bodies}
 
+    async def erase_bodies(self, sequences: Sequence[int]) -> None:
+        """Delete them, whatever their age."""
+        for sequence in sequences:
+            self._bodies.pop(sequence, None)
+
     async def forget_bodies(self, kept_s: float, bytes_max: int) -> int:
         newest = max((body.received_ms for body in self._bodies.values()), default=0)
         for sequence, body in list(self._bodies.items()):

@@ -115,6 +115,11 @@ class PostgresIntake:
             statement = "SELECT sequence, sealed_body FROM body WHERE sequence = ANY($1::bigint[])"
             return {row[0]: row[1] for row in await connection.fetch(statement, list(sequences))}
 
+    async def erase_bodies(self, sequences: Sequence[int]) -> None:
+        """Delete them, whatever their age: a practice is offboarded."""
+        async with self._database.driver_connection() as connection:
+            await connection.execute("DELETE FROM body WHERE sequence = ANY($1::bigint[])", list(sequences))
+
     async def forget_seen(self, window_s: float) -> int:
         before = milliseconds_of(self._clock.now() - timedelta(seconds=window_s))
         forgotten = 0

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, TypeVar
@@ -120,6 +121,12 @@ class SqliteIntake:
         marks = ", ".join("?" * len(sequences))
         statement = f"SELECT sequence, sealed_body FROM body WHERE sequence IN ({marks})"  # noqa: S608 - marks only
         return dict(await self._run(lambda connection: connection.execute(statement, tuple(sequences)).fetchall()))
+
+    async def erase_bodies(self, sequences: Sequence[int]) -> None:
+        """Delete them, whatever their age: a practice is offboarded."""
+        for start in range(0, len(sequences), BODY_ROWS_MAX):
+            some = tuple(sequences[start : start + BODY_ROWS_MAX])
+            await self._run(partial(_erase, some))
 
     async def forget_seen(self, window_s: float) -> int:
         before = milliseconds_of(self._clock.now() - timedelta(seconds=window_s))
@@ -298,6 +305,11 @@ def _remember(connection: sqlite3.Connection, keys: Sequence[tuple[bytes, _Recen
         # In the order of the key: neighbours lie on one page of the index.
         connection.executemany(_REMEMBER, sorted((key, *recent) for key, recent in keys))
         connection.execute(_ADVANCE, (REMEMBERED, keys[-1][1].sequence))
+
+
+def _erase(sequences: Sequence[int], connection: sqlite3.Connection) -> int:
+    marks = ", ".join("?" * len(sequences))
+    return connection.execute(f"DELETE FROM body WHERE sequence IN ({marks})", tuple(sequences)).rowcount  # noqa: S608 - marks only
 
 
 def _forget(connection: sqlite3.Connection, before_ms: int) -> int:
