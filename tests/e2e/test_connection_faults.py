@@ -201,26 +201,27 @@ def fhir(suite: Suite) -> Connected:
 
 @pytest.mark.parametrize("case", CERNER, ids=str)
 def test_a_fault_of_oracle_health(cerner: Connected, case: Case) -> None:
-    fails_at_its_stage(cerner, case)
+    assert named(case, under(cerner, case))
 
 
 @pytest.mark.parametrize("case", FHIR, ids=str)
 def test_a_fault_of_a_plain_server(fhir: Connected, case: Case) -> None:
-    fails_at_its_stage(fhir, case)
+    assert named(case, under(fhir, case))
 
 
 @pytest.mark.parametrize("case", UNITY, ids=str)
 def test_a_fault_of_unity(unity: Connected, case: Case) -> None:
-    fails_at_its_stage(unity, case)
+    assert named(case, under(unity, case))
 
 
 @pytest.mark.parametrize("case", EPIC, ids=str)
 def test_a_fault_of_epic(epic: Connected, case: Case) -> None:
     epic.put(secret_expires_at=case.expires_at)
-    fails_at_its_stage(epic, case)
+    assert named(case, under(epic, case))
 
 
-def fails_at_its_stage(peer: Connected, case: Case) -> None:
+def under(peer: Connected, case: Case) -> dict[str, Any]:
+    """What Test Connection says while a fault is on; all is well before."""
     well = peer.test()
     assert well["status"] == "passed", [row for row in well["stages"] if row["status"] == "failed"]
     peer.start(case.fault, case.parameters)
@@ -229,9 +230,16 @@ def fails_at_its_stage(peer: Connected, case: Case) -> None:
     finally:
         peer.heal()
     assert "canary" not in str(found)
-    assert found["failed_stage"] == case.stage
+    return found
+
+
+def named(case: Case, found: dict[str, Any]) -> bool:
+    """Whether a test names a fault's stage and cause, and what to do."""
+    assert (found["failed_stage"], found["likely_cause"]) != (None, None), case
+    assert found["failed_stage"] == case.stage, found["likely_cause"]
     assert case.cause in (found["likely_cause"] or "")
-    assert found["next_step"]
+    return bool(found["next_step"])
+
 
 
 def test_a_vendor_that_never_read_our_keys(suite: Suite) -> None:
