@@ -57,6 +57,33 @@ EPIC = (
 )
 
 
+CERNER = (
+    Case("expired-secret", "token", "The secret is wrong"),
+    Case("wrong-secret", "token", "The secret is wrong"),
+    Case("clock-skew", "clock", "clock"),
+    Case("scope-missing", "read", "may not search Patient", {"resource": "Patient"}),
+    Case("client-disabled", "token", "disabled"),
+    Case("unauthorized", "identity", "disabled"),
+    Case("address-refused", "token", "refuses our address"),
+    Case("rate-limited", "metadata", "more often than the PMS's limit"),
+    Case("quota-used-up", "metadata", "quota"),
+    Case("unavailable", "token", "down"),
+    Case("wrong-path", "metadata", "path"),
+    Case("fhir-version", "metadata", "FHIR 3.0.1"),
+    Case("tenant-not-enabled", "token", "wrong or misspelt"),
+    Case("tenant-not-enabled", "token", "not enabled in this tenant", {"urn": "grant:tenant-not-configured"}),
+    Case("tenant-not-enabled", "token", "not enabled", {"urn": "grant:unauthorized-client-for-tenant"}),
+    Case("scopes-v2-only", "token", "SMART v1 scopes (.read) were asked of a v2 app"),
+)
+FHIR = (
+    Case("wrong-secret", "token", "secret or registration has expired"),
+    Case("client-disabled", "token", "secret or registration has expired"),
+    Case("scope-missing", "read", "may not search Patient", {"resource": "Patient"}),
+    Case("unauthorized", "identity", "disabled"),
+    Case("address-refused", "token", "refuses our address"),
+    Case("unavailable", "token", "down"),
+    Case("fhir-version", "metadata", "FHIR 5.0.0", {"version": "5.0.0"}),
+)
 UNITY = (
     Case("expired-secret", "token", "service user's name or password is wrong or has expired"),
     Case("wrong-secret", "token", "service user's name or password is wrong"),
@@ -144,6 +171,42 @@ def unity(suite: Suite) -> Connected:
     }  # fmt: skip
     suite.call("PUT", f"{path}/credentials/api", credential)
     return Connected(suite, "touchworks", path, credential)
+
+
+def connect_by_secret(suite: Suite, vendor: str, client_id: str) -> Connected:
+    server = suite.call("POST", SERVERS, {"name": vendor, "vendor": vendor, "patients": 40})
+    scopes = ["system/Patient.read", "system/Appointment.read"]
+    suite.call("PUT", f"/simulator/v1/clients/{client_id}", {"secret": "canary-%secret", "scopes": scopes})
+    made = {"name": vendor, "vendor": vendor, "product": "simulated", "environment": "test"}
+    path = f"/auth/v1/integrations/{suite.call('POST', '/auth/v1/integrations', made)['id']}"
+    channel = {"kind": "fhir", "endpoint": server["fhir_base"], "time_zone": "America/Chicago", "credential": "api"}
+    suite.call("PUT", f"{path}/channels/fhir", channel | {"settings": {}})
+    credential = {
+        "method": "client_secret_basic", "client_id": client_id, "token_url": server["token_url"], "scopes": scopes,
+        "secret": "canary-%secret",
+    }  # fmt: skip
+    suite.call("PUT", f"{path}/credentials/api", credential)
+    return Connected(suite, vendor, path, credential)
+
+
+@pytest.fixture(scope="module")
+def cerner(suite: Suite) -> Connected:
+    return connect_by_secret(suite, "cerner", "cerner-app")
+
+
+@pytest.fixture(scope="module")
+def fhir(suite: Suite) -> Connected:
+    return connect_by_secret(suite, "fhir", "fhir-app")
+
+
+@pytest.mark.parametrize("case", CERNER, ids=str)
+def test_a_fault_of_oracle_health(cerner: Connected, case: Case) -> None:
+    fails_at_its_stage(cerner, case)
+
+
+@pytest.mark.parametrize("case", FHIR, ids=str)
+def test_a_fault_of_a_plain_server(fhir: Connected, case: Case) -> None:
+    fails_at_its_stage(fhir, case)
 
 
 @pytest.mark.parametrize("case", UNITY, ids=str)

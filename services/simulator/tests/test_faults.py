@@ -23,7 +23,7 @@ API, TOKEN = Surface.API, Surface.TOKEN_ENDPOINT
 def test_the_faults_that_are_promised() -> None:
     # A6 is an issuer's, A14 and the rest of B are the proxies'.
     promised = {f"A{number}" for number in range(1, 14)} - {"A6"}
-    promised |= {"B4", "B9", "B10", "B11", "B12", "B14", *(f"F{number}" for number in range(1, 15))}
+    promised |= {"B4", "B9", "B10", "B11", "B12", "B14", "C9", *(f"F{number}" for number in range(1, 15))}
     assert {row.cause for row in FAULTS.values() if row.cause[0] != "D"} == promised
     assert {row.cause for row in FAULTS.values() if row.cause[0] == "D"} == {f"D{number}" for number in range(1, 19)}
     assert all(row.expected and row.surfaces for row in FAULTS.values())

@@ -7,6 +7,7 @@ from typing import Final
 from common.models.access import CONFIGURE, OPERATE, READ_STATE, Access
 
 _VENDOR: Final = "the simulated vendor's own authentication (SMART Backend Services)"
+_REST: Final = "the simulated vendor's own authentication (OAuth 2.0 client secret or client assertion)"
 _UNITY: Final = "the simulated vendor's own authentication (Unity GetToken and GetUserAuthentication)"
 VENDOR_METHODS: Final = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
@@ -40,5 +41,9 @@ ACCESS: Final = (
     Access("POST", "/epic/{tenant}/oauth2/token", frozenset(), _VENDOR),
     Access("POST", "/epic/{tenant}/oauth2/site/token", frozenset(), _VENDOR),
     *(Access(method, "/epic/{tenant}/{path:path}", frozenset(), _VENDOR) for method in VENDOR_METHODS),
+    Access("POST", "/cerner/{name}/tenants/{millennium}/protocols/oauth2/profiles/smart-v1/token", frozenset(), _REST),
+    *(Access(method, "/cerner/{name}/{path:path}", frozenset(), _REST) for method in VENDOR_METHODS),
+    Access("POST", "/fhir/{name}/token", frozenset(), _REST),
+    *(Access(method, "/fhir/{name}/{path:path}", frozenset(), _REST) for method in VENDOR_METHODS),
     *(Access(method, "/unity/{name}/{path:path}", frozenset(), _UNITY) for method in VENDOR_METHODS),
 )

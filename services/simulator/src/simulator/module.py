@@ -16,7 +16,7 @@ from simulator.access import ACCESS
 from simulator.adapters.key_sets import PublishedKeySets
 from simulator.adapters.mllp_receiver import MllpReceiver
 from simulator.adapters.mllp_sender import MllpSender
-from simulator.api import faults, hl7_traffic, operator, servers, vendor
+from simulator.api import faults, hl7_traffic, operator, rest_servers, servers, vendor
 from simulator.core.fault_row import Surface
 from simulator.core.world import World
 from simulator.settings import SimulatorSettings
@@ -51,6 +51,7 @@ def build(runtime: Runtime) -> Module:
     faults.add_routes(router, world, runtime.clock)
     hl7_traffic.add_routes(router, world, feeds, receiver, runtime.clock)
     servers.add_routes(router, world, addresses, runtime.clock, runtime.ids, asyncio.sleep)
+    rest_servers.add_routes(router, world, keys, addresses, runtime.clock, runtime.ids, asyncio.sleep)
     vendor.add_routes(router, world, keys, addresses, runtime.clock, runtime.ids, asyncio.sleep)
 
     @asynccontextmanager

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
 from common.models.clock import Clock, Ids, instant_text
 from common.models.errors import FieldError, SuiteError
@@ -37,10 +37,16 @@ class _Body(BaseModel):
 
 
 class ClientRegistration(_Body):
-    """A client application, as it is entered at the vendor: its public keys by URL or as a document."""
+    """A client application, as it is entered at the vendor: its public keys by URL or as a document, or a secret."""
 
     jwks_url: str | None = Field(default=None, max_length=2048, pattern=r"^https?://", description="where its keys are")
     jwks: dict[str, Any] | None = Field(default=None, description="its public keys, when they are not published")
+    secret: SecretStr | None = Field(
+        default=None,
+        min_length=8,
+        max_length=200,
+        description="its secret where the vendor takes one; never shown again",
+    )
     scopes: tuple[Annotated[str, Field(max_length=200)], ...] = Field(
         default=SCOPES_OFFERED, min_length=1, max_length=50, description="the scopes it may have"
     )
@@ -152,7 +158,15 @@ def _client_routes(api: APIRouter, world: World, clock: Clock) -> None:
         """Register a client application with the simulated vendor, or change its registration."""
         _check_keys(body)
         client = Client(
-            client_id, caller.tenant, body.jwks_url, body.jwks, body.scopes, body.enabled, body.expires_at, clock.now()
+            client_id,
+            caller.tenant,
+            body.jwks_url,
+            body.jwks,
+            body.scopes,
+            body.enabled,
+            body.expires_at,
+            clock.now(),
+            body.secret.get_secret_value() if body.secret else None,
         )
         try:
             return _client_json(register_client(world, client))
@@ -223,8 +237,8 @@ def _client(world: World, caller: Caller, client_id: str) -> Client:
 
 
 def _check_keys(body: ClientRegistration) -> None:
-    if (body.jwks_url is None) == (body.jwks is None):
-        field = FieldError("/jwks_url", "one-of", "either jwks_url or jwks")
+    if (body.jwks_url is not None and body.jwks is not None) or not (body.jwks_url or body.jwks or body.secret):
+        field = FieldError("/jwks_url", "one-of", "jwks_url or jwks, or a secret")
         raise SuiteError("request.invalid", "1 field(s) are wrong.", fields=[field])
     rows = body.jwks.get("keys") if body.jwks is not None else []
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -254,6 +268,7 @@ def _client_json(row: Client) -> dict[str, Any]:
         "client_id": row.client_id,
         "jwks_url": row.jwks_url,
         "jwks_kids": [key.get("kid") for key in row.jwks["keys"]] if row.jwks else None,
+        "secret_set": row.secret is not None,
         "scopes": list(row.scopes),
         "enabled": row.enabled,
         "expires_at": _instant(row.expires_at),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final, Self
@@ -17,11 +16,13 @@ from common.models.errors import SuiteError
 from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import page_body
 from simulator.access import VENDOR_METHODS
-from simulator.api.vendor import Addresses
+from simulator.api.rest_servers import site_of
+from simulator.api.vendor import Addresses, guid, response_of
 from simulator.core.answer import Answer, html_not_found
+from simulator.core.chance import number
 from simulator.core.chart import Chart
 from simulator.core.faults import Effect, Surface
-from simulator.core.practice import make_practice
+from simulator.core.practice import Practice, make_practice
 from simulator.core.servers import Server, Servers, ServersFullError, ServerTakenError, Vendor
 from simulator.core.unity_actions import ACTIONS
 from simulator.core.unity_server import SERVICE_PATH, SYSTEMS, Accounts, Product, UnityServer, UnityState
@@ -89,15 +90,15 @@ def add_routes(api: APIRouter, world: World, addresses: Addresses, clock: Clock,
         """Unity's service; everything that is not its own answers as a web server's missing page."""
         server = world.servers.find(name, Vendor.UNITY)
         if server is None or server.unity is None:
-            return _response(html_not_found())
-        wire = UnityServer(server.unity, ACTIONS, partial(_guid, ids))
+            return response_of(html_not_found())
+        wire = UnityServer(server.unity, ACTIONS, partial(guid, ids))
         body = await request.body()
 
         async def handle(now: datetime, effect: Effect) -> Answer:
             return wire.answer(request.method, path, body, now, effect)
 
         surface = Surface.TOKEN_ENDPOINT if path == _TOKEN_OPERATION else Surface.API
-        return _response(await answer(server.faults, surface, handle))
+        return response_of(await answer(server.faults, surface, handle))
 
 
 def _server_routes(api: APIRouter, servers: Servers, addresses: Addresses, clock: Clock) -> None:
@@ -114,7 +115,8 @@ def _server_routes(api: APIRouter, servers: Servers, addresses: Addresses, clock
             # A hundred thousand patients take about a second: other calls go on meanwhile.
             practice = await asyncio.to_thread(make_practice, body.name, body.seed, patients=body.patients)
             chart = Chart(practice)
-            server = Server(body.name, caller.tenant, body.vendor, chart, clock.now(), _unity(body, chart))
+            millennium = str(UUID(int=number_of(practice), version=4)) if body.vendor is Vendor.CERNER else ""
+            server = Server(body.name, caller.tenant, body.vendor, chart, clock.now(), _unity(body, chart), millennium)
             servers.add(server)
         except ServerTakenError:
             raise SuiteError("request.conflict", "That name is taken.") from None
@@ -165,6 +167,10 @@ def _json(row: Server, addresses: Addresses, request: Request) -> dict[str, Any]
         "time_zone": practice.zone.key,
         "created_at": instant_text(row.created_at),
     }
+    if row.vendor in {Vendor.CERNER, Vendor.FHIR}:
+        site = site_of(row, addresses, request)
+        tenant = {"tenant": row.millennium} if row.millennium else {}
+        return shown | tenant | {"fhir_base": site.base_url, "token_url": site.token_url, "group_id": practice.group}
     if row.unity is None:
         base_url, token_url = addresses.of(request, row.name)
         return shown | {"fhir_base": base_url, "token_url": token_url, "group_id": practice.group}
@@ -183,10 +189,6 @@ def _json(row: Server, addresses: Addresses, request: Request) -> dict[str, Any]
     }
 
 
-def _guid(ids: Ids) -> str:
-    """An unguessable token in the form that Unity's have."""
-    return str(UUID(bytes=hashlib.blake2b(ids.token().encode(), digest_size=16).digest(), version=4))
-
-
-def _response(answer: Answer) -> Response:
-    return Response(answer.body, answer.status, headers=dict(answer.headers))
+def number_of(practice: Practice) -> int:
+    """A number of 128 bits that belongs to the practice's seed: the same practice has the same tenant id."""
+    return number(practice.seed, "tenant", 1) << 64 | number(practice.seed, "tenant", 2)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Final
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
@@ -55,7 +57,7 @@ def add_routes(
     async def token(tenant: str, request: Request) -> Response:
         """RFC 6749 token endpoint with SMART's asymmetric client authentication."""
         if world.epic_chart(tenant) is None:
-            return _response(html_not_found())
+            return response_of(html_not_found())
         body = await request.body()
 
         async def issue(now: datetime, effect: Effect) -> Answer:
@@ -71,22 +73,22 @@ def add_routes(
                 new_token=ids.token,
             )
 
-        return _response(await answer(world.faults_at(tenant, Vendor.EPIC), Surface.TOKEN_ENDPOINT, issue))
+        return response_of(await answer(world.faults_at(tenant, Vendor.EPIC), Surface.TOKEN_ENDPOINT, issue))
 
     @api.api_route("/epic/{tenant}/{path:path}", methods=list(VENDOR_METHODS), include_in_schema=False)
     async def fhir(tenant: str, path: str, request: Request) -> Response:
         """The FHIR server; everything that is not its own answers as a web server's missing page."""
         chart = world.epic_chart(tenant)
         if chart is None:
-            return _response(html_not_found())
+            return response_of(html_not_found())
         base_url, token_url = addresses.of(request, tenant)
-        call = await _call(request, path)
+        call = await call_below(request, path, FHIR_PATH)
 
         async def handle(now: datetime, effect: Effect) -> Answer:
             server = FhirServer(chart, world.tokens, world.exports, base_url, _token_url(token_url, effect), effect)
             return html_not_found() if call is None else server.answer(call, now)
 
-        return _response(await answer(world.faults_at(tenant, Vendor.EPIC), Surface.API, handle))
+        return response_of(await answer(world.faults_at(tenant, Vendor.EPIC), Surface.API, handle))
 
 
 def _token_url(usual: str, effect: Effect) -> str:
@@ -94,14 +96,15 @@ def _token_url(usual: str, effect: Effect) -> str:
     return usual.removesuffix("/token") + "/site/token" if effect.has("audience-differs") else usual
 
 
-async def _call(request: Request, path: str) -> FhirCall | None:
-    if not path.startswith(FHIR_PATH):
+async def call_below(request: Request, path: str, below: str) -> FhirCall | None:
+    """The FHIR call of a request; None when its path is not below the FHIR base."""
+    if not path.startswith(below):
         return None
     parameters = list(request.query_params.multi_items())
     if request.method == "POST" and request.headers.get("content-type", "").partition(";")[0].strip() == _FORM:
         parameters += _form(await request.body())
     headers = {name.lower(): value for name, value in request.headers.items()}
-    return FhirCall(request.method, path.removeprefix(FHIR_PATH), parameters, headers, str(request.url))
+    return FhirCall(request.method, path.removeprefix(below), parameters, headers, str(request.url))
 
 
 def _form(body: bytes) -> list[tuple[str, str]]:
@@ -111,5 +114,11 @@ def _form(body: bytes) -> list[tuple[str, str]]:
         return []
 
 
-def _response(answer: Answer) -> Response:
+def response_of(answer: Answer) -> Response:
+    """The answer as it leaves."""
     return Response(answer.body, answer.status, headers=dict(answer.headers))
+
+
+def guid(ids: Ids) -> str:
+    """An unguessable token in the form that Unity's have."""
+    return str(UUID(bytes=hashlib.blake2b(ids.token().encode(), digest_size=16).digest(), version=4))

@@ -32,6 +32,8 @@ class Refusal(StrEnum):
     """Why a token request was refused."""
 
     MALFORMED = "malformed"
+    NO_HEADER = "no-header"
+    SECRET = "secret"  # noqa: S105 - a reason, no secret
     ASSERTION_TYPE = "assertion-type"
     ALGORITHM = "algorithm"
     CLIENT_UNKNOWN = "client-unknown"

@@ -12,7 +12,7 @@ CLIENTS_MAX: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One registered application: its keys (by URL or given), scopes, and until when its registration holds.
+    """One registered application: its keys (by URL or given) or its secret, its scopes, and its end.
 
     `owner` is the tenant of the suite that registered it. `last_refusal` is what a real vendor keeps to itself: why the
     last token request failed.
@@ -26,6 +26,7 @@ class Client:
     enabled: bool
     expires_at: datetime | None
     registered_at: datetime
+    secret: str | None = field(default=None, repr=False)
     last_refusal: str | None = None
     last_refused_at: datetime | None = None
     last_token_at: datetime | None = None

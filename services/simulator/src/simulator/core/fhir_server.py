@@ -70,7 +70,7 @@ class FhirServer:
             return json_answer(200, smart_configuration(self.token_url))
         if not self._known(parts):
             return html_not_found()
-        token = self.tokens.find(_bearer(call), now)
+        token = self.tokens.find(bearer(call), now)
         if token is None or token.practice != self.chart.practice.name or self._refuses_tokens():
             return Answer(401, headers={"WWW-Authenticate": INVALID_TOKEN})
         if not _permitted(token, parts, call) or parts[0] == self.effect.word("scope-missing", "resource"):
@@ -161,7 +161,8 @@ class FhirServer:
         return Answer(200, bulk_export.file_of(export, self.chart, parts[2], now), {"Content-Type": NDJSON})
 
 
-def _bearer(call: FhirCall) -> str:
+def bearer(call: FhirCall) -> str:
+    """The bearer token of a call (RFC 6750 §2.1), empty when it has none."""
     scheme, _, token = call.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 

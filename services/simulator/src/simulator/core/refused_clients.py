@@ -29,4 +29,5 @@ def refuse_by_fault(client: Client, effect: Effect, now: datetime) -> None:
             raise RefusedError(Refusal.CLIENT_UNKNOWN)
     for name, reason in REASONS.items():
         if effect.has(name):
-            raise RefusedError(reason)
+            by_secret = reason is Refusal.SIGNATURE and client.secret is not None
+            raise RefusedError(Refusal.SECRET if by_secret else reason)

@@ -26,6 +26,11 @@ def allows(scopes: Iterable[str], resource: str, right: str) -> bool:
     return False
 
 
+def is_v1(scope: str) -> bool:
+    """Whether a scope is of SMART v1: `.read`, `.write` or `.*`."""
+    return scope.rpartition(".")[2] in {"read", "write", "*"}
+
+
 def granted(requested: Iterable[str], registered: Iterable[str]) -> tuple[str, ...]:
     """The requested scopes that the registration covers whole; all registered ones when none was requested."""
     held, wanted = tuple(registered), tuple(requested)

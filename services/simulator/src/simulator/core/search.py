@@ -98,11 +98,16 @@ def read(chart: Chart, resource: str, resource_id: str, now: datetime) -> dict[s
 
 
 def _appointments(chart: Chart, parameters: Parameters, now: datetime) -> list[Maker]:
-    wanted = {name: _values(parameters, name) for name in ("_id", "patient", "practitioner", "location", "status")}
-    if not any((wanted["_id"], wanted["patient"], _values(parameters, "identifier"), parameters.get("date"))):
+    if not any((*(values_of(parameters, name) for name in ("_id", "patient", "identifier")), parameters.get("date"))):
         raise SearchRefusedError("parameter-missing")
+    return [partial(_appointment_of, chart, row, now) for row in appointment_rows(chart, parameters, now)]
+
+
+def appointment_rows(chart: Chart, parameters: Parameters, now: datetime) -> list[Appointment]:
+    """The appointments that a search asks for, by start. Raises SearchRefusedError for a date that is none."""
+    wanted = {name: values_of(parameters, name) for name in ("_id", "patient", "practitioner", "location", "status")}
     window = date_window(parameters.get("date", ()), chart.practice.zone, now)
-    wanted["csn"] = [value.rpartition("|")[2] for value in _values(parameters, "identifier")]
+    wanted["csn"] = [value.rpartition("|")[2] for value in values_of(parameters, "identifier")]
     # Only what was asked for is looked at: a window is often all there is.
     checks: list[tuple[Callable[[Appointment], str], frozenset[str]]] = [
         (_attribute(name, now), frozenset(values)) for name, values in wanted.items() if values
@@ -114,7 +119,7 @@ def _appointments(chart: Chart, parameters: Parameters, now: datetime) -> list[M
     if window.low >= window.high:
         return []
     days = (chart.local_day(window.low), chart.local_day(window.high - timedelta(microseconds=1)))
-    return [partial(_appointment_of, chart, row, now) for row in chart.appointments(*days) if fits(row)]
+    return [row for row in chart.appointments(*days) if fits(row)]
 
 
 def _appointment_of(chart: Chart, row: Appointment, now: datetime) -> dict[str, Any]:
@@ -134,7 +139,7 @@ def _patients(chart: Chart, parameters: Parameters, _: datetime) -> list[Maker]:
 
 
 def _patient_rows(chart: Chart, parameters: Parameters) -> list[Patient]:
-    ids = _values(parameters, "_id")
+    ids = values_of(parameters, "_id")
     if ids:
         if len(ids) > IDS_MAX:
             raise SearchRefusedError("element-invalid")
@@ -145,19 +150,20 @@ def _patient_rows(chart: Chart, parameters: Parameters) -> list[Patient]:
     name = bool(parameters.get("name") or (parameters.get("family") and parameters.get("given")))
     if not name or not (parameters.get("birthdate") or parameters.get("telecom")):
         raise SearchRefusedError("demographics-required")
-    return [row for row in chart.patients() if _same_person(row, parameters)]
+    return [row for row in chart.patients() if same_person(row, parameters)]
 
 
 def _numbers(parameters: Parameters) -> set[str]:
     """Values of `identifier` (`system|value` or `value`) in the system of medical record numbers."""
     found = set()
-    for value in _values(parameters, "identifier"):
+    for value in values_of(parameters, "identifier"):
         system, bar, number = value.rpartition("|")
         found.add(number if not bar or system in {"", MRN_SYSTEM} else "")
     return found
 
 
-def _same_person(row: Patient, parameters: Parameters) -> bool:
+def same_person(row: Patient, parameters: Parameters) -> bool:
+    """Whether a patient has the demographics that a search names; one that names none asks for everybody."""
     full = plain(" ".join((*row.given, row.family)))
     family, given = plain(row.family), plain(" ".join(row.given))
     phone = re.sub(r"\D", "", row.phone or "")
@@ -180,7 +186,7 @@ def plain(text: str) -> str:
 
 
 def _practitioners(chart: Chart, parameters: Parameters, _: datetime) -> list[Maker]:
-    ids, numbers = _values(parameters, "_id"), {v.rpartition("|")[2] for v in _values(parameters, "identifier")}
+    ids, numbers = values_of(parameters, "_id"), {v.rpartition("|")[2] for v in values_of(parameters, "identifier")}
     names = [plain(value) for name in ("name", "family", "given") for value in parameters.get(name, ())]
     if not (ids or numbers or names):
         raise SearchRefusedError("parameter-missing")
@@ -194,7 +200,7 @@ def _practitioners(chart: Chart, parameters: Parameters, _: datetime) -> list[Ma
 
 
 def _locations(chart: Chart, parameters: Parameters, _: datetime) -> list[Maker]:
-    ids, names = _values(parameters, "_id"), [plain(value) for value in parameters.get("name", ())]
+    ids, names = values_of(parameters, "_id"), [plain(value) for value in parameters.get("name", ())]
     if not (ids or names):
         raise SearchRefusedError("parameter-missing")
     return [
@@ -204,7 +210,7 @@ def _locations(chart: Chart, parameters: Parameters, _: datetime) -> list[Maker]
     ]
 
 
-def _values(parameters: Parameters, name: str) -> list[str]:
+def values_of(parameters: Parameters, name: str) -> list[str]:
     """Values of a parameter, parted at commas; a reference counts by its id."""
     return [
         part.rpartition("/")[2] if name in {"patient", "practitioner", "location"} else part

@@ -11,6 +11,7 @@ from typing import Final
 from simulator.core.chart import Chart
 from simulator.core.faults import Faults
 from simulator.core.unity_server import UnityState
+from simulator.core.written import Written
 
 SERVERS_MAX: Final = 20
 PATIENTS_TOTAL_MAX: Final = 500_000
@@ -21,6 +22,8 @@ class Vendor(StrEnum):
 
     EPIC = "epic"
     UNITY = "unity"
+    CERNER = "cerner"
+    FHIR = "fhir"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,9 @@ class Server:
     chart: Chart = field(repr=False)
     created_at: datetime
     unity: UnityState | None = field(default=None, repr=False)
+    millennium: str = ""
+    """The tenant id in an Oracle Health server's URLs."""
+    written: Written = field(default_factory=Written, repr=False)
     faults: Faults = field(default_factory=Faults, repr=False)
 
 

@@ -26,13 +26,25 @@ class Tokens:
     life_s: int
     _by_text: dict[str, AccessToken] = field(default_factory=dict, repr=False)
 
-    def issue(self, text: str, client_id: str, practice: str, scopes: tuple[str, ...], now: datetime) -> AccessToken:
-        """Remember a new token; what has expired is forgotten, and the oldest when there are too many."""
+    def issue(
+        self,
+        text: str,
+        client_id: str,
+        practice: str,
+        scopes: tuple[str, ...],
+        now: datetime,
+        *,
+        life_s: int | None = None,
+    ) -> AccessToken:
+        """Remember a new token; what has expired is forgotten, and the oldest when there are too many.
+
+        `life_s`: its life where it is not the one of all.
+        """
         if len(self._by_text) >= TOKENS_MAX:
             self._by_text = {key: token for key, token in self._by_text.items() if token.expires_at > now}
             while len(self._by_text) >= TOKENS_MAX:
                 del self._by_text[next(iter(self._by_text))]
-        token = AccessToken(client_id, practice, scopes, now + timedelta(seconds=self.life_s))
+        token = AccessToken(client_id, practice, scopes, now + timedelta(seconds=life_s or self.life_s))
         self._by_text[text] = token
         return token
 

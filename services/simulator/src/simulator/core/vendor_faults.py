@@ -1,4 +1,4 @@
-"""The faults of a vendor's server: groups A, B and F of the catalogue of causes, one row each.
+"""The faults of a vendor's server: groups A, B and F of the catalogue of causes and writes in vain, one row each.
 
 What the network does (DNS, ports, firewalls, certificates, bandwidth) is the proxies'; the rows here are answers.
 """
@@ -237,4 +237,17 @@ VENDOR_FAULTS: Final = (
     ),
 )  # fmt: skip
 
-ROWS: Final = (*AUTHENTICATION_FAULTS, *CONNECTION_FAULTS, *VENDOR_FAULTS)
+WRITE_FAULTS: Final = (
+    FaultRow(
+        "record-open", "Somebody has the record open", _API, "C9",
+        "Every change answers 423; a write-back is tried again.",
+        vendors=frozenset({"cerner", "fhir"}),
+    ),
+    FaultRow(
+        "dependency-failed", "A record that this one depends on cannot be changed", _API, "C9",
+        "Every change answers 424; a write-back waits for a person.",
+        vendors=frozenset({"cerner", "fhir"}),
+    ),
+)  # fmt: skip
+
+ROWS: Final = (*AUTHENTICATION_FAULTS, *CONNECTION_FAULTS, *VENDOR_FAULTS, *WRITE_FAULTS)

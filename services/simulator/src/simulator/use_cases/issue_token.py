@@ -45,7 +45,7 @@ async def issue_token(
         assertion = take_apart(request.assertion)
         client = _client(world, assertion, now)
         refuse_by_fault(client, effect, now)
-        await _authenticate(world, keys, client, assertion, token_url, now)
+        await authenticate(world, keys, client, assertion, token_url, now)
     except GrantRefusedError as refused:
         return refused_grant(refused.error)
     except RefusedError as refused:
@@ -67,9 +67,10 @@ def _client(world: World, assertion: Assertion, now: datetime) -> Client:
     return client
 
 
-async def _authenticate(
+async def authenticate(
     world: World, keys: KeySets, client: Client, assertion: Assertion, token_url: str, now: datetime
 ) -> None:
+    """Verify an assertion with the client's published keys, and use its id up. Raises RefusedError."""
     document = await keys.keys(client, fresh=False)
     try:
         key = key_of(assertion, document or {})
