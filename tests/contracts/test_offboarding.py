@@ -276,6 +276,7 @@ async def test_a_practice_ends_with_an_export_and_without_keys(anywhere: Running
     assert (ended["missing"], len(ended["deleted_rows"])) == ([], 5)
     assert await left_of(suite, TENANT) == {}
     assert keys_in(tmp_path, held) == []
+    await eventually(lambda: _refused(suite))
     # A backup's ciphertext put back beside today's key table: nothing opens it, in no service.
     with pytest.raises(SuiteError) as nothing:
         await ring.tenant(TENANT)
@@ -296,6 +297,12 @@ def _opens_as(keys: TenantKeys, sealed: dict[str, Any]) -> str:
         return keys.open(sealed["sealed_secret"], record=place, field="secret", version=version).decode()
     except SuiteError as error:
         return error.code
+
+
+async def _refused(suite: RunningSuite) -> bool:
+    """Whether this process has heard of it."""
+    async with suite.client(Role.SERVICE) as client:
+        return (await client.get("/sync/v1/runs")).status_code == 410
 
 
 async def _what_stays(suite: RunningSuite) -> None:
@@ -345,8 +352,7 @@ async def test_a_process_that_was_killed_goes_on_where_it_stopped(tmp_path: Path
     async with up(tmp_path) as suite:
         assert (await reached(suite, "offboarded"))["deleted_rows"]["sync"] > RECORDS
         assert await left_of(suite, TENANT) == {}
-        async with suite.client(Role.TENANT_ADMIN) as client:
-            assert (await client.get("/auth/v1/integrations")).status_code == 410
+        assert await eventually(lambda: _refused(suite))
 
 
 async def test_who_may_not_and_what_is_refused(suite: RunningSuite) -> None:
@@ -397,6 +403,29 @@ async def test_who_may_not_and_what_is_refused(suite: RunningSuite) -> None:
 
 async def _phase(suite: RunningSuite, confirmation: str) -> str:
     return str((await step(suite, confirmation=confirmation, despite_runs=True))[1]["phase"])
+
+
+async def test_open_streams_end_with_a_practice_and_no_ticket_opens_one(suite: RunningSuite) -> None:
+    hub = suite.host._hubs["alerts"]
+    async with suite.client(Role.VIEWER) as viewer, suite.client(Role.VIEWER, tenant=OTHER_TENANT) as other:
+        tickets = [(await viewer.post("/alerts/v1/stream-tickets")).json()["ticket"] for _ in range(2)]
+        theirs = (await other.post("/alerts/v1/stream-tickets")).json()["ticket"]
+        reading = asyncio.create_task(viewer.get("/alerts/v1/stream", params={"ticket": tickets[0]}))
+        still = asyncio.create_task(other.get("/alerts/v1/stream", params={"ticket": theirs}))
+
+        async def both() -> bool:
+            return (hub.open_streams(TENANT), hub.open_streams(OTHER_TENANT)) == (1, 1)
+
+        await eventually(both)
+        why = {"reason": "contract ended"}
+        assert (await operator(suite, "POST", f"/auth/v1/tenants/{TENANT}:suspend", json=why)).status_code == 200
+        async with asyncio.timeout(10):
+            assert (await reading).text.endswith("event: end\ndata: {}\n\n")
+        late = await viewer.get("/alerts/v1/stream", params={"ticket": tickets[1]})
+        assert (late.status_code, late.json()["code"]) == (403, "tenant.suspended")
+        assert (still.done(), hub.open_streams(OTHER_TENANT)) == (False, 1)
+        still.cancel()
+        await asyncio.gather(still, return_exceptions=True)
 
 
 def test_every_table_is_exported_and_erased_or_said_to_stay(tmp_path: Path) -> None:

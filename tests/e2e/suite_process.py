@@ -59,7 +59,7 @@ class Process:
 
     def __init__(self, arguments: list[str], environment: Mapping[str, str], log: Path) -> None:
         self._arguments = arguments
-        self._environment = environment
+        self.environment = environment
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -67,7 +67,7 @@ class Process:
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self._arguments,
-                env={**os.environ, **self._environment},
+                env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

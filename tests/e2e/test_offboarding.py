@@ -18,11 +18,13 @@ from e2e.journey import wait_for_patients
 from e2e.suite_process import Suite, embedded_suite, eventually, wait_until_welcome
 
 pytestmark = [pytest.mark.e2e]
+SERVICES = ("auth-gateway", "sync", "hl7-gateway", "diagnostics", "alerts")
 STAYS = {"audit", "tenant", "offboarding"}
 
 
 def operator_token(suite: Suite) -> str:
-    kek = load_key_encryption_key(key="", key_file="", data=suite.data)
+    process = next(iter(suite.processes.values()))
+    kek = load_key_encryption_key(key=process.environment.get("PS_KEY", ""), key_file="", data=suite.data)
     form = {
         "grant_type": TOKEN_EXCHANGE, "subject_token_type": TOKEN_TYPE_JWT, "tenant": "platform",
         "subject_token": sign_service_assertion(kek, "operator:local", SystemClock(), SystemIds()),
@@ -75,6 +77,8 @@ def test_kill_nine_at_every_step_and_nothing_is_lost_or_left(tmp_path: Path) -> 
         records = rows_left(suite.data, tenant)["sync.record"]
         begun = confirmed(suite, token, tenant)
         assert (begun.status_code, begun.json()["phase"]) == (202, "exporting"), begun.text
+        # Once the practice's people are refused, the token in the file is one that the next start cannot use.
+        eventually(lambda: suite.request("GET", "/auth/v1/me").status_code == 403, within_s=30)
         kill_and_start(suite)
         path = f"/auth/v1/tenants/{tenant}/offboarding"
 
@@ -99,3 +103,34 @@ def test_kill_nine_at_every_step_and_nothing_is_lost_or_left(tmp_path: Path) -> 
         assert set(late) <= {"diagnostics.exchange"}, late
         # The suite has a practice again, another one.
         assert suite.call("GET", "/auth/v1/me")["tenant"] != tenant
+
+
+def test_services_apart_give_their_parts_and_acknowledge(separate: Suite) -> None:
+    wait_for_patients(separate)
+    tenant, token = separate.call("GET", "/auth/v1/me")["tenant"], operator_token(separate)
+    path = f"/auth/v1/tenants/{tenant}/offboarding"
+    assert confirmed(separate, token, tenant).status_code == 202
+
+    def at(phase: str) -> Any:
+        state = ask(separate, token, "GET", path).json()
+        return state if state["phase"] == phase else None
+
+    files = eventually(lambda: at("exported"), within_s=60)["export"]["files"]
+    assert {file["name"].split("/")[0] for file in files} == set(SERVICES)
+    records = next(file for file in files if file["name"] == "sync/record.ndjson")
+    body = ask(separate, token, "GET", f"{path}/files/{records['name']}").content
+    assert (hashlib.sha256(body).hexdigest(), body.count(b"\n") > 0) == (records["sha256"], True)
+    refused = confirmed(separate, token, tenant)
+    assert (refused.status_code, refused.json()["code"]) == (409, "tenant.export-not-downloaded")
+    for file in files:
+        assert ask(separate, token, "GET", f"{path}/files/{file['name']}").status_code == 200
+    assert confirmed(separate, token, tenant).status_code == 202
+    ended = eventually(lambda: at("offboarded"), within_s=60)
+    assert (sorted(ended["deleted_rows"]), ended["missing"]) == (sorted(SERVICES), [])
+    assert ended["deleted_rows"]["sync"] >= records["rows"]
+
+    def gone() -> bool:
+        answers = [separate.request("GET", route) for route in ("/auth/v1/me", "/sync/v1/runs", "/alerts/v1/alerts")]
+        return [answer.status_code for answer in answers] == [410, 410, 410]
+
+    assert eventually(gone, within_s=30)

@@ -72,6 +72,7 @@ def stream_router(runtime: Runtime, module: str, hub: StreamHub, tag: str) -> AP
         you show) and `end` (the service stops). A ticket opens one stream: after an error or `end`, ask for a new one.
         """
         tenant = runtime.tickets.redeem(ticket, module)
+        runtime.tenants.check(tenant)
         hub.admit(tenant)
         frames: AsyncIterator[bytes] = hub.listen(tenant)
         return StreamingResponse(frames, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})

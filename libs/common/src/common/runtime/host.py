@@ -84,6 +84,7 @@ class Host:
         self.modules = modules
         self.started = False
         self._hubs = {module.name: StreamHub(runtime.bus, module.stream_topics) for module in modules}
+        runtime.tenants.rests += [hub.end_streams_of for hub in self._hubs.values()]
         self._data = {
             module.name: TenantData(module.name, module.database, module.tenant_parts)
             for module in modules

@@ -79,6 +79,12 @@ class StreamHub:
         for subscriber in self._subscribers:
             _offer(subscriber, None)
 
+    def end_streams_of(self, tenant: str) -> None:
+        """End the streams of a tenant that is suspended or offboarded."""
+        for subscriber in self._subscribers:
+            if subscriber.tenant == tenant:
+                _offer(subscriber, None)
+
     def open_streams(self, tenant: str) -> int:
         """How many streams a tenant has open on this replica."""
         return sum(subscriber.tenant == tenant for subscriber in self._subscribers)

@@ -30,6 +30,8 @@ class TenantStates:
         self._offboarded: set[str] = set()
         self.left: list[Callable[[str], None]] = []
         """Called with a practice whose keys are destroyed."""
+        self.rests: list[Callable[[str], None]] = []
+        """Called with a practice whose people are refused from now on."""
         self._ended: set[str] = set()
         self._consumption: Consumption | None = None
 
@@ -52,9 +54,14 @@ class TenantStates:
             raise SuiteError("auth.access-ended")
         if while_away:
             return
-        if caller.tenant in self._offboarded:
+        if caller.tenant in self._offboarded or Role.SERVICE not in caller.roles:
+            self.check(caller.tenant)
+
+    def check(self, tenant: str) -> None:
+        """For people of a practice: raises SuiteError `tenant.suspended` or `tenant.offboarded`."""
+        if tenant in self._offboarded:
             raise SuiteError("tenant.offboarded")
-        if caller.tenant in self._suspended and Role.SERVICE not in caller.roles:
+        if tenant in self._suspended:
             raise SuiteError("tenant.suspended")
 
     async def _handle(self, deliveries: Sequence[Delivery]) -> None:
@@ -64,9 +71,11 @@ class TenantStates:
                 self._ended.add(event.subject)
             elif not event.deleted and event.data.get("state") == OFFBOARDED:
                 self._offboarded.add(event.subject)
-                for tell in self.left:
+                for tell in (*self.left, *self.rests):
                     tell(event.subject)
             elif not event.deleted and event.data.get("state") in _AT_REST:
                 self._suspended.add(event.subject)
+                for tell in self.rests:
+                    tell(event.subject)
             else:
                 self._suspended.discard(event.subject)
