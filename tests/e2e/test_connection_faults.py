@@ -241,7 +241,6 @@ def named(case: Case, found: dict[str, Any]) -> bool:
     return bool(found["next_step"])
 
 
-
 def test_a_vendor_that_never_read_our_keys(suite: Suite) -> None:
     development = connect_epic(suite, "west", "development", "west-app")
     development.start("keys-unread", {})
