@@ -104,7 +104,7 @@ async def test_from_registration_to_every_patient(suite: RunningSuite) -> None:
 
 @pytest.mark.parametrize("row", [row for row in ACCESS if row.roles], ids=lambda row: f"{row.method} {row.path or '/'}")
 async def test_every_route_asks_for_its_roles(suite: RunningSuite, row) -> None:
-    path = "/simulator/v1" + row.path.format(client_id="app", name="slow", fault="slow")
+    path = "/simulator/v1" + row.path.format(client_id="app", name="slow", fault="slow", toxic="late")
     async with suite.client() as nobody:
         assert (await nobody.request(row.method, path)).status_code == 401
     for role in Role:

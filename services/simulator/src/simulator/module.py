@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -16,13 +17,17 @@ from simulator.access import ACCESS
 from simulator.adapters.key_sets import PublishedKeySets
 from simulator.adapters.mllp_receiver import MllpReceiver
 from simulator.adapters.mllp_sender import MllpSender
-from simulator.api import faults, hl7_traffic, operator, rest_servers, servers, vendor
+from simulator.adapters.tcp_proxy import TcpProxy
+from simulator.api import faults, hl7_traffic, operator, proxies, rest_servers, servers, vendor
+from simulator.core.chance import below
 from simulator.core.fault_row import Surface
 from simulator.core.world import World
 from simulator.settings import SimulatorSettings
+from simulator.use_cases.keep_proxies import Proxies
 from simulator.use_cases.run_feeds import Feeds
 
 PREFIX: Final = "/simulator"
+_DRAWS: Final = 1_000_000
 
 
 def build(runtime: Runtime) -> Module:
@@ -48,6 +53,17 @@ def build(runtime: Runtime) -> Module:
         lambda: world.faults.on(Surface.HL7_RECEIVER, runtime.clock.now()),
     )
     operator.add_routes(router, world, sender, addresses, runtime.clock, runtime.ids)
+    drawn = itertools.count()
+
+    def chance() -> float:
+        return below(_DRAWS, settings.seed, "toxic", next(drawn)) / _DRAWS
+
+    network = Proxies(
+        policy.resolve,
+        lambda port, target, toxics: TcpProxy(settings.proxy_host, port, target, toxics, chance),
+        runtime.clock,
+    )
+    proxies.add_routes(router, network)
     faults.add_routes(router, world, runtime.clock)
     hl7_traffic.add_routes(router, world, feeds, receiver, runtime.clock)
     servers.add_routes(router, world, addresses, runtime.clock, runtime.ids, asyncio.sleep)
@@ -61,6 +77,7 @@ def build(runtime: Runtime) -> Module:
             yield
         finally:
             await feeds.stop()
+            await network.stop()
             await receiver.stop()
             await keys.close()
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from simulator.core.clients import Client
 from simulator.core.hostile_sender import Step
+from simulator.core.toxics import Listening, Toxic
 
 Pause = Callable[[float], Awaitable[object]]
 """Waits for so many seconds."""
@@ -48,3 +49,29 @@ class MessageSender(Protocol):
 
         Raises SuiteError `peer.dns`, `peer.address-refused`, `peer.connect`, `peer.timeout`.
         """
+
+
+Target = Callable[[], Awaitable[tuple[str, int]]]
+"""Where a proxy connects to: a checked address and a port; raises SuiteError."""
+
+
+class ProxyPort(Protocol):
+    """A listening port of a proxy."""
+
+    host: str
+    port: int
+    state: Listening
+    connections: int
+
+    async def set(self, state: Listening) -> None:
+        """Change what the port does; connections that stand end. Raises OSError when the port is somebody else's."""
+
+    def cut(self) -> None:
+        """End the connections that stand."""
+
+    async def stop(self) -> None:
+        """Close everything."""
+
+
+ProxyPorts = Callable[[int, Target, Callable[[], Sequence[Toxic]]], ProxyPort]
+"""(port or 0, where to connect, toxics of a new connection) → a port that does nothing yet."""

@@ -31,6 +31,7 @@ class SimulatorSettings(ServiceSettings):
     receiver_port: int | None = Field(
         default=None, ge=0, le=65535, description="port of the simulated MLLP receiver (0: any free one; empty: none)"
     )
+    proxy_host: str = Field(default="127.0.0.1", description="address the proxies with toxics listen on")
     export_takes_s: float = Field(default=2.0, gt=0, le=86_400, description="how long a Group export takes")
 
     @field_validator("practices", mode="before")

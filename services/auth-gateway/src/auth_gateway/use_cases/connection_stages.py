@@ -19,6 +19,14 @@ from pms.permissions import ProbeResult, parse_scope, scopes_lacking
 _VERSIONS: Final = {"dstu2": "1.0", "stu3": "3.0", "r4": "4.0", "r4b": "4.3", "r5": "5.0"}
 _VERSION_DEFAULT: Final = "4.0"
 _CODES: Final = {401: "peer.unauthorized", 403: "peer.allow-list", 429: "peer.rate-limited"}
+_LARGE_STALLS: Final = (
+    "Short answers of this host come, the large one stalls: large packets are lost on the way (MTU, often a VPN), or "
+    "this path of the server hangs."
+)
+_LARGE_STALLS_STEP: Final = (
+    "Ask the network team to check the path MTU to this host (a ping of 1472 bytes that may not be fragmented), and "
+    "the PMS administrator whether its metadata answer elsewhere."
+)
 # A longer wait is no pace that we have to keep but an allowance that is used up.
 _QUOTA_S_MIN: Final = 1800.0
 _ADDRESS_REFUSED: Final = (
@@ -97,6 +105,9 @@ def token_cause(code: str, http_status: int | None) -> str | None:
 def explained(stage: StageResult, network: Sequence[StageResult]) -> StageResult:
     """A stage that got no answer, with the network stage of its host that fails, when one does."""
     failing = next((row for row in network if row.status == "failed" and row.stage != "clock"), None)
+    if failing is None and stage.code == "peer.timeout":
+        # The same host answers a short question at once: what stalls is length (B15), or this path alone.
+        return replace(stage, likely_cause=_LARGE_STALLS, next_step=_LARGE_STALLS_STEP)
     if failing is None:
         return stage
     return replace(
