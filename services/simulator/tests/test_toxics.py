@@ -37,7 +37,8 @@ def passed(steps: list[Step]) -> bytes:
         ("slicer", {"average_size": 4, "delay": 1000}, [Step(0, b"abcd"), Step(0.001, b"ef")]),
         ("limit_data", {"bytes": 4}, [Step(0, b"abcd", End.CLOSE)]),
         ("limit_data", {"bytes": 6}, [Step(0, b"abcdef")]),
-        ("stall_data", {"bytes": 2}, [Step(0, b"ab", End.HOLD)]),
+        ("stall_data", {"bytes": 5}, [Step(0, b"", End.HOLD)]),
+        ("stall_data", {"bytes": 6}, [Step(0, b"abcdef")]),
         ("slow_close", {}, [Step(0, b"abcdef")]),
     ],
 )

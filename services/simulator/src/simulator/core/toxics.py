@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from typing import Final
 
 from simulator.core.fault_row import Parameter
@@ -108,9 +107,9 @@ ROWS: Final[Mapping[str, ToxicRow]] = {
             (Parameter("bytes", 1000, 0, 1_000_000_000, "bytes that pass"),),
         ),
         ToxicRow(
-            "stall_data", "Nothing passes after so many bytes", "B15",
+            "stall_data", "Pieces of more bytes are lost", "B15",
             "Short answers pass, long ones stall until a time-out: large packets are lost (MTU).",
-            (Parameter("bytes", 1400, 0, 1_000_000_000, "bytes that pass"),),
+            (Parameter("bytes", 1400, 0, 1_000_000_000, "bytes of a piece that still passes"),),
         ),
     )
 }  # fmt: skip
@@ -144,8 +143,8 @@ class Stream:
             "timeout": _mute,
             "reset_peer": _reset,
             "slicer": self._sliced,
-            "limit_data": partial(self._limited, end=End.CLOSE),
-            "stall_data": partial(self._limited, end=End.HOLD),
+            "limit_data": self._limited,
+            "stall_data": _stalled,
         }
 
     def receive(self, data: bytes) -> list[Step]:
@@ -172,9 +171,9 @@ class Stream:
         swing = of["jitter"] * (2 * self._chance() - 1)
         return [Step(step.delay_s + max(of["latency"] + swing, 0.0) / 1000, step.data, step.end)]
 
-    def _limited(self, step: Step, of: Mapping[str, int], end: End) -> list[Step]:
+    def _limited(self, step: Step, of: Mapping[str, int]) -> list[Step]:
         left = of["bytes"] - self._passed
-        return [step] if len(step.data) <= left else [Step(step.delay_s, step.data[: max(left, 0)], end)]
+        return [step] if len(step.data) <= left else [Step(step.delay_s, step.data[: max(left, 0)], End.CLOSE)]
 
     def _sliced(self, step: Step, of: Mapping[str, int]) -> list[Step]:
         pieces: list[Step] = []
@@ -191,6 +190,10 @@ class Stream:
 
 def _mute(step: Step, of: Mapping[str, int]) -> list[Step]:
     return [Step(step.delay_s + of["timeout"] / 1000, end=End.CLOSE if of["timeout"] else End.HOLD)]
+
+
+def _stalled(step: Step, of: Mapping[str, int]) -> list[Step]:
+    return [step] if len(step.data) <= of["bytes"] else [Step(step.delay_s, end=End.HOLD)]
 
 
 def _reset(step: Step, of: Mapping[str, int]) -> list[Step]:
