@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from e2e.suite_process import Suite, embedded_suite
+from simulator.adapters.authority import root_of
 
 pytestmark = pytest.mark.e2e
 
@@ -18,7 +20,12 @@ BUDGET_MS = 10_000
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    with embedded_suite(tmp_path_factory.mktemp("network") / "data", demo=False) as running:
+    """Trusts the simulator's root from its start on."""
+    directory = tmp_path_factory.mktemp("network")
+    root = directory / "root.pem"
+    root_of(root, datetime.now(UTC))
+    environment = {"SSL_CERT_FILE": str(root), "PS_SIMULATOR_AUTHORITY_FILE": str(root)}
+    with embedded_suite(directory / "data", demo=False, environment=environment) as running:
         yield running
 
 
@@ -42,6 +49,46 @@ def path(suite: Suite) -> str:
     }  # fmt: skip
     suite.call("PUT", f"{path}/credentials/api", credential)
     return path
+
+
+@pytest.fixture(scope="module")
+def sealed(suite: Suite, path: str) -> tuple[str, str]:
+    """(integration, proxy): the same server behind a proxy that speaks TLS."""
+    server = suite.call("GET", "/simulator/v1/servers/far")
+    own = urlsplit(server["fhir_base"])
+    made = {"name": "sealed", "upstream_port": own.port, "tls": "good"}
+    port = suite.call("POST", "/simulator/v1/proxies", made)["listen"]["port"]
+    integration = {"name": "sealed", "vendor": "fhir", "product": "simulated", "environment": "test"}
+    path = f"/auth/v1/integrations/{suite.call('POST', '/auth/v1/integrations', integration)['id']}"
+    credential = {
+        "method": "client_secret_basic", "client_id": "far-app", "scopes": ["system/Patient.rs"],
+        "token_url": f"https://127.0.0.1:{port}{urlsplit(server['token_url']).path}", "secret": "canary-secret",
+    }  # fmt: skip
+    suite.call("PUT", f"{path}/credentials/api", credential)
+    return path, "/simulator/v1/proxies/sealed"
+
+
+@pytest.mark.parametrize(
+    ("certificate", "cause"),
+    [
+        ("expired", "has expired"),
+        ("other-host", "another address"),
+        ("no-intermediate", "leaves out an intermediate"),
+        ("interception", "tls inspection"),
+    ],
+)
+def test_a_fault_of_tls(suite: Suite, sealed: tuple[str, str], certificate: str, cause: str) -> None:
+    path, proxy = sealed
+    well = look(suite, path)
+    assert well["status"] == "passed", [row for row in well["stages"] if row["status"] == "failed"]
+    suite.call("PATCH", proxy, {"tls": certificate})
+    try:
+        found = look(suite, path)
+    finally:
+        suite.call("PATCH", proxy, {"tls": "good"})
+    assert found["failed_stage"] == "tls", found["likely_cause"]
+    assert cause in found["likely_cause"]
+    assert found["next_step"]
 
 
 def look(suite: Suite, path: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from common.runtime.host import PROCESS_ACCESS, Host, compose
 from common.runtime.settings import RuntimeSettings
 from common.runtime.settings import catalogue_markdown as settings_markdown
 from suite.composition import SERVICES, SETTINGS
-from suite.simulator_document import simulator_hl7_markdown
+from suite.simulator_document import simulator_faults_markdown, simulator_hl7_markdown
 from suite.system_documents import system_documents
 
 DOCS: Final = Path(__file__).resolve().parents[3] / "docs"
@@ -37,6 +37,7 @@ def documents() -> dict[str, str]:
             "settings.md": settings_markdown(SETTINGS),
             "access.md": access_markdown(host),
             "asyncapi.yaml": asyncapi_yaml(),
+            "simulator-faults.md": simulator_faults_markdown(),
             "simulator-hl7.md": simulator_hl7_markdown(),
             **system_documents(),
             "openapi.json": json.dumps(host.app.openapi(), indent=1, sort_keys=True, ensure_ascii=False) + "\n",

@@ -1,4 +1,4 @@
-"""docs/simulator-hl7.md: the simulator's HL7 side, with its tables from the rows themselves."""
+"""docs/simulator-hl7.md and docs/simulator-faults.md: the simulator's faults, with their tables from the rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Final
 from simulator.core.fault_row import FaultRow
 from simulator.core.hl7_faults import RECEIVER_FAULTS, SENDER_FAULTS
 from simulator.core.hl7_messages import FEED_KINDS
+from simulator.core.toxics import CERTIFICATES, ROWS
+from simulator.core.vendor_faults import AUTHENTICATION_FAULTS, CONNECTION_FAULTS, VENDOR_FAULTS, WRITE_FAULTS
 
 _OPENING: Final = """\
 # The simulator's HL7 side
@@ -52,6 +54,38 @@ how often it is filled or null, repeats, and how long it is (classes of powers o
 class. Names of site-defined segments become `ZZZ`. No other value of a message is in it; a test puts canaries into
 every field. Give the file to a feed as `shape` and it sends synthetic messages of that shape.
 """
+_FAULTS: Final = """\
+# The simulator's faults
+
+What a vendor's server, and the network before it, can be made to do wrong. Generated from the simulator's rows
+(`python -m suite.documents`); what Test Connection then says is tested for each of them
+(`tests/e2e/test_connection_faults.py`, `tests/e2e/test_network_faults.py`).
+
+A server that was made by name has faults of its own: `PUT /simulator/v1/servers/{name}/faults/{fault}`, body
+`{"parameters": {…}, "ends_after_s": 60}` or `{}`; `DELETE` ends one, or all of the server; `GET` lists them. The practices of
+the settings share theirs: `PUT /simulator/v1/faults/{fault}`. Several may be on; what stands further out on the way
+answers first.
+
+"""
+_PROXIES: Final = """
+## The network
+
+`POST /simulator/v1/proxies`, body `{"name": "bad", "upstream_port": 8080}`, opens a port of its own before a server: put
+its `listen` into the integration's addresses. `PATCH` with `listening`: `open`, `closed` (connections are refused, B2),
+`dropping` (they are not answered at all, B3). A name that does not exist (B1) needs no proxy: `pms.simulator.invalid`.
+`PUT /simulator/v1/proxies/{name}/toxics/{toxic}`, body `{"type": "latency", "stream": "downstream", "toxicity": 1.0,
+"attributes": {"latency": 2000}}`, in toxiproxy's vocabulary (`stall_data` is ours); new connections meet it.
+
+| toxic | cause | what | attributes (default) | expected |
+|---|---|---|---|---|
+"""
+_TLS: Final = """
+With `tls` the port speaks TLS. `GET /simulator/v1/authority` is its root: trust it, or keep one in
+`PS_SIMULATOR_AUTHORITY_FILE` and start the suite with `SSL_CERT_FILE` on it.
+
+| `tls` | cause | expected |
+|---|---|---|
+"""
 
 
 def simulator_hl7_markdown() -> str:
@@ -69,4 +103,36 @@ def _table(title: str, rows: tuple[FaultRow, ...], text: str = "") -> str:
 
 
 def _parameters(row: FaultRow) -> str:
-    return ", ".join(f"`{each.name}` ({each.default}): {each.what}" for each in row.parameters) or "–"
+    numbers = [f"`{each.name}` ({each.default}): {each.what}" for each in row.parameters]
+    words = [f"`{each.name}` ({', '.join(each.values)}): {each.what}" for each in row.choices]
+    return ", ".join([*numbers, *words]) or "–"
+
+
+def simulator_faults_markdown() -> str:
+    """docs/simulator-faults.md."""
+    tables = (
+        _vendor_table("## Authentication", AUTHENTICATION_FAULTS),
+        _vendor_table("## Connection", CONNECTION_FAULTS),
+        _vendor_table("## One vendor's own", VENDOR_FAULTS),
+        _vendor_table("## Writes", WRITE_FAULTS),
+    )
+    toxics = "".join(
+        f"| `{row.kind}` | {row.cause} | {row.title} | "
+        + (", ".join(f"`{each.name}` ({each.default}): {each.what}" for each in row.attributes))
+        + f" | {row.expected} |\n"
+        for row in ROWS.values()
+    )
+    certificates = "".join(
+        f"| `{kind.value}` | {cause or '–'} | {expected} |\n" for kind, (cause, expected) in CERTIFICATES.items()
+    )
+    return _FAULTS + "\n".join(tables) + _PROXIES + toxics + _TLS + certificates
+
+
+def _vendor_table(title: str, rows: tuple[FaultRow, ...]) -> str:
+    head = "| fault | cause | servers | what | parameters (default) | expected |\n|---|---|---|---|---|---|\n"
+    lines = [
+        f"| `{row.name}` | {row.cause} | {', '.join(sorted(row.vendors)) or 'all'} | {row.title} | {_parameters(row)} | "
+        f"{row.expected} |\n"
+        for row in rows
+    ]
+    return f"{title}\n\n{head}{''.join(lines)}"

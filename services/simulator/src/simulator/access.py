@@ -30,6 +30,7 @@ ACCESS: Final = (
     Access("DELETE", "/servers/{name}/faults", OPERATE),
     Access("PUT", "/servers/{name}/faults/{fault}", OPERATE),
     Access("DELETE", "/servers/{name}/faults/{fault}", OPERATE),
+    Access("GET", "/authority", READ_STATE),
     Access("GET", "/toxics", READ_STATE),
     Access("GET", "/proxies", READ_STATE),
     Access("POST", "/proxies", CONFIGURE),

@@ -14,6 +14,7 @@ from common.runtime.module import Module
 from common.runtime.runtime import Runtime
 from common.runtime.settings import load
 from simulator.access import ACCESS
+from simulator.adapters.authority import Authority, root_of
 from simulator.adapters.key_sets import PublishedKeySets
 from simulator.adapters.mllp_receiver import MllpReceiver
 from simulator.adapters.mllp_sender import MllpSender
@@ -53,6 +54,8 @@ def build(runtime: Runtime) -> Module:
         lambda: world.faults.on(Surface.HL7_RECEIVER, runtime.clock.now()),
     )
     operator.add_routes(router, world, sender, addresses, runtime.clock, runtime.ids)
+    now = runtime.clock.now()
+    authority = Authority(root_of(settings.authority_file, now), now)
     drawn = itertools.count()
 
     def chance() -> float:
@@ -60,10 +63,10 @@ def build(runtime: Runtime) -> Module:
 
     network = Proxies(
         policy.resolve,
-        lambda port, target, toxics: TcpProxy(settings.proxy_host, port, target, toxics, chance),
+        lambda port, target, toxics: TcpProxy(settings.proxy_host, port, target, toxics, chance, authority.context),
         runtime.clock,
     )
-    proxies.add_routes(router, network)
+    proxies.add_routes(router, network, authority.pem)
     faults.add_routes(router, world, runtime.clock)
     hl7_traffic.add_routes(router, world, feeds, receiver, runtime.clock)
     servers.add_routes(router, world, addresses, runtime.clock, runtime.ids, asyncio.sleep)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from simulator.core.clients import Client
 from simulator.core.hostile_sender import Step
-from simulator.core.toxics import Listening, Toxic
+from simulator.core.toxics import Certificate, Listening, Toxic
 
 Pause = Callable[[float], Awaitable[object]]
 """Waits for so many seconds."""
@@ -61,10 +61,14 @@ class ProxyPort(Protocol):
     host: str
     port: int
     state: Listening
+    certificate: Certificate | None
     connections: int
 
-    async def set(self, state: Listening) -> None:
-        """Change what the port does; connections that stand end. Raises OSError when the port is somebody else's."""
+    async def set(self, state: Listening, certificate: Certificate | None) -> None:
+        """Change what the port does, with TLS where a certificate is named; connections that stand end.
+
+        Raises OSError when the port is somebody else's.
+        """
 
     def cut(self) -> None:
         """End the connections that stand."""

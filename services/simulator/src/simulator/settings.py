@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
@@ -32,6 +33,9 @@ class SimulatorSettings(ServiceSettings):
         default=None, ge=0, le=65535, description="port of the simulated MLLP receiver (0: any free one; empty: none)"
     )
     proxy_host: str = Field(default="127.0.0.1", description="address the proxies with toxics listen on")
+    authority_file: Path | None = Field(
+        default=None, description="root certificate and key of the proxies' TLS, made when absent; empty: in memory"
+    )
     export_takes_s: float = Field(default=2.0, gt=0, le=86_400, description="how long a Group export takes")
 
     @field_validator("practices", mode="before")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from common.models.errors import SuiteError
-from simulator.core.toxics import Chance, Direction, End, Listening, Step, Stream, Toxic
+from simulator.core.toxics import Certificate, Chance, Direction, End, Listening, Step, Stream, Toxic
 from simulator.ports import Target
 
 READ_BYTES_MAX: Final = 64 * 1024
@@ -25,20 +26,28 @@ class TcpProxy:
     """One listening port before one upstream; `toxics()` are those that a new connection meets."""
 
     def __init__(
-        self, host: str, port: int, target: Target, toxics: Callable[[], Sequence[Toxic]], chance: Chance
+        self,
+        host: str,
+        port: int,
+        target: Target,
+        toxics: Callable[[], Sequence[Toxic]],
+        chance: Chance,
+        context: Callable[[Certificate], ssl.SSLContext],
     ) -> None:
         self.host = host
         self.port = port
         self._target = target
         self._toxics = toxics
         self._chance = chance
+        self._context = context
+        self.certificate: Certificate | None = None
         self.state = Listening.CLOSED
         self.connections = 0
         self._open: set[asyncio.Task[None]] = set()
         self._held: list[socket.socket] = []
         self._server: asyncio.Server | None = None
 
-    async def set(self, state: Listening) -> None:
+    async def set(self, state: Listening, certificate: Certificate | None) -> None:
         """Change what the port does; connections that stand end. Raises OSError when the port is somebody else's."""
         await self._leave()
         own = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -50,9 +59,10 @@ class TcpProxy:
             own.close()
             raise
         self.port = int(own.getsockname()[1])
-        self.state = state
+        self.state, self.certificate = state, certificate
         if state is Listening.OPEN:
-            self._server = await asyncio.start_server(self._visited, sock=own, backlog=_BACKLOG)
+            tls = self._context(certificate) if certificate is not None else None
+            self._server = await asyncio.start_server(self._visited, sock=own, backlog=_BACKLOG, ssl=tls)
             return
         # Bound and not listening, the port is kept and every connection is refused.
         self._held = [own]
@@ -137,7 +147,11 @@ class TcpProxy:
             await _wait(step)
             if step.end is End.HOLD:
                 await asyncio.Event().wait()
-            sink.write_eof()
+            if sink.can_write_eof():
+                sink.write_eof()
+            else:
+                # TLS has no half-closed connection: with one side gone, all of it ends.
+                raise ConnectionAbortedError
 
 
 async def _wait(step: Step) -> None:

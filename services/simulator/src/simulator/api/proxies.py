@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Response
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.models.clock import instant_text
 from common.models.errors import FieldError, SuiteError
 from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import page_body
-from simulator.core.toxics import ROWS, TOXICS_MAX, Direction, Listening, Toxic, ToxicRow
+from simulator.core.toxics import CERTIFICATES, ROWS, TOXICS_MAX, Certificate, Direction, Listening, Toxic, ToxicRow
 from simulator.use_cases.keep_proxies import Proxies, Proxy, Wanted
 
 CallerOf = Annotated[Caller, Depends(caller_of)]
@@ -36,12 +37,14 @@ class ProxyCreate(_Body):
     upstream_port: int = Field(ge=1, le=65_535, description="as `fhir_base` has it")
     port: int = Field(default=0, ge=0, le=65_535, description="where it listens; 0: a free port")
     listening: Listening = Listening.OPEN
+    tls: Certificate | None = Field(default=None, description="speak TLS with this certificate; left out: plain TCP")
 
 
 class ProxyChange(_Body):
-    """What the port does from now on."""
+    """What the port does from now on; what is left out stays."""
 
-    listening: Listening
+    listening: Listening | None = None
+    tls: Certificate | None = None
 
 
 class ToxicBody(_Body):
@@ -53,20 +56,26 @@ class ToxicBody(_Body):
     attributes: dict[Annotated[str, Field(max_length=40)], int] = Field(default={}, max_length=5)
 
 
-def add_routes(api: APIRouter, proxies: Proxies) -> None:
+def add_routes(api: APIRouter, proxies: Proxies, authority_pem: str) -> None:
     """The routes; paths begin after /simulator/v1."""
-    _proxy_routes(api, proxies)
+    _proxy_routes(api, proxies, authority_pem)
     _toxic_routes(api, proxies)
 
 
-def _proxy_routes(api: APIRouter, proxies: Proxies) -> None:
+def _proxy_routes(api: APIRouter, proxies: Proxies, authority_pem: str) -> None:
     @api.get("/toxics", summary="Integration Simulator: what a bad network can do")
     async def kinds() -> dict[str, Any]:
         """Every kind of toxic and every state of a port, with what is expected to be seen."""
         states = [
             {"listening": state.value, "cause": cause, "expected": text} for state, (cause, text) in STATES.items()
         ]
-        return {"toxics": [_row_json(row) for row in ROWS.values()], "listening": states}
+        shown = [{"tls": kind.value, "cause": cause, "expected": text} for kind, (cause, text) in CERTIFICATES.items()]
+        return {"toxics": [_row_json(row) for row in ROWS.values()], "listening": states, "certificates": shown}
+
+    @api.get("/authority", summary="Integration Simulator: root certificate of its TLS")
+    async def root() -> PlainTextResponse:
+        """The root in PEM, to be trusted by who connects to a proxy that speaks TLS."""
+        return PlainTextResponse(authority_pem, media_type="application/x-pem-file")
 
     @api.get("/proxies", summary="Integration Simulator: proxies")
     async def list_proxies(caller: CallerOf) -> dict[str, Any]:
@@ -76,7 +85,7 @@ def _proxy_routes(api: APIRouter, proxies: Proxies) -> None:
     @api.post("/proxies", status_code=201, summary="Integration Simulator: make a proxy")
     async def create(body: ProxyCreate, caller: CallerOf) -> dict[str, Any]:
         """A port of its own before a vendor server: an integration that is set to it meets the network it has."""
-        wanted = Wanted(body.name, body.upstream_host, body.upstream_port, body.port, body.listening)
+        wanted = Wanted(body.name, body.upstream_host, body.upstream_port, body.port, body.listening, body.tls)
         return _json(await proxies.add(caller.tenant, wanted))
 
     @api.get("/proxies/{name}", summary="Integration Simulator: one proxy")
@@ -89,7 +98,7 @@ def _proxy_routes(api: APIRouter, proxies: Proxies) -> None:
         """What the port does from now on; connections that stand end."""
         proxy = proxies.of(caller.tenant, name)
         try:
-            await proxy.tcp.set(body.listening)
+            await proxy.tcp.set(body.listening or proxy.tcp.state, body.tls or proxy.tcp.certificate)
         except OSError:
             raise SuiteError("request.conflict", f"Port {proxy.tcp.port} was taken meanwhile.") from None
         return _json(proxy)
@@ -153,11 +162,14 @@ def _row_json(row: ToxicRow) -> dict[str, Any]:
 
 def _json(proxy: Proxy) -> dict[str, Any]:
     cause, expected = STATES[proxy.tcp.state]
+    if proxy.tcp.state is Listening.OPEN and proxy.tcp.certificate is not None:
+        cause, expected = CERTIFICATES[proxy.tcp.certificate]
     return {
         "name": proxy.name,
         "listen": {"host": proxy.tcp.host, "port": proxy.tcp.port},
         "upstream": {"host": proxy.upstream[0], "port": proxy.upstream[1]},
         "listening": proxy.tcp.state.value,
+        "tls": proxy.tcp.certificate.value if proxy.tcp.certificate else None,
         "cause": cause or None,
         "expected": expected,
         "connections": proxy.tcp.connections,

@@ -44,6 +44,29 @@ class Listening(StrEnum):
     DROPPING = "dropping"
 
 
+class Certificate(StrEnum):
+    """Which certificate a port shows that speaks TLS: a good one, or one that is wrong in one way."""
+
+    GOOD = "good"
+    EXPIRED = "expired"
+    OTHER_HOST = "other-host"
+    NO_INTERMEDIATE = "no-intermediate"
+    INTERCEPTION = "interception"
+
+
+CERTIFICATES: Final[Mapping[Certificate, tuple[str, str]]] = {
+    Certificate.GOOD: ("", "The handshake succeeds for who trusts the simulator's root."),
+    Certificate.EXPIRED: ("B5", "Test Connection fails at tls: the certificate has expired, with its date."),
+    Certificate.OTHER_HOST: (
+        "B6",
+        "Test Connection fails at tls: the certificate is for another host, with its names.",
+    ),
+    Certificate.NO_INTERMEDIATE: ("B7", "Test Connection fails at tls: an intermediate certificate is left out."),
+    Certificate.INTERCEPTION: ("B8", "Test Connection fails at tls: something in between opens the connection."),
+}
+"""Certificate → (cause in the fault catalogue, what is expected to be seen)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """Wait, then send; then perhaps an end, after which nothing of this stream counts."""

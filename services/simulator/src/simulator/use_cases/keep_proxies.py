@@ -9,7 +9,7 @@ from typing import Final
 
 from common.models.clock import Clock
 from common.models.errors import SuiteError
-from simulator.core.toxics import Listening, Toxic
+from simulator.core.toxics import Certificate, Listening, Toxic
 from simulator.ports import ProxyPort, ProxyPorts
 
 PROXIES_MAX: Final = 20
@@ -26,6 +26,7 @@ class Wanted:
     port_upstream: int
     port: int
     listening: Listening
+    certificate: Certificate | None
 
 
 @dataclass(slots=True)
@@ -70,7 +71,7 @@ class Proxies:
         # Taken before the port is: two calls for one name are one proxy.
         self._held[(owner, wanted.name)] = proxy
         try:
-            await proxy.tcp.set(wanted.listening)
+            await proxy.tcp.set(wanted.listening, wanted.certificate)
         except OSError:
             del self._held[(owner, wanted.name)]
             raise SuiteError("request.conflict", f"Port {wanted.port} is taken.") from None
