@@ -19,7 +19,7 @@ from simulator.adapters.key_sets import PublishedKeySets
 from simulator.adapters.mllp_receiver import MllpReceiver
 from simulator.adapters.mllp_sender import MllpSender
 from simulator.adapters.tcp_proxy import TcpProxy
-from simulator.api import faults, hl7_traffic, operator, proxies, rest_servers, servers, vendor
+from simulator.api import faults, hl7_traffic, launches, operator, proxies, rest_servers, servers, vendor
 from simulator.core.chance import below
 from simulator.core.fault_row import Surface
 from simulator.core.world import World
@@ -70,6 +70,7 @@ def build(runtime: Runtime) -> Module:
     faults.add_routes(router, world, runtime.clock)
     hl7_traffic.add_routes(router, world, feeds, receiver, runtime.clock)
     servers.add_routes(router, world, addresses, runtime.clock, runtime.ids, asyncio.sleep)
+    launches.add_routes(router, world, addresses, runtime.clock, runtime.ids, asyncio.sleep)
     rest_servers.add_routes(router, world, keys, addresses, runtime.clock, runtime.ids, asyncio.sleep)
     vendor.add_routes(router, world, keys, addresses, runtime.clock, runtime.ids, asyncio.sleep)
 

@@ -47,6 +47,9 @@ class ClientRegistration(_Body):
         max_length=200,
         description="its secret where the vendor takes one; never shown again",
     )
+    redirect_uris: tuple[Annotated[str, Field(max_length=500, pattern=r"^https?://")], ...] = Field(
+        default=(), max_length=10, description="where a browser may be sent back to, for grants of persons"
+    )
     scopes: tuple[Annotated[str, Field(max_length=200)], ...] = Field(
         default=SCOPES_OFFERED, min_length=1, max_length=50, description="the scopes it may have"
     )
@@ -167,6 +170,7 @@ def _client_routes(api: APIRouter, world: World, clock: Clock) -> None:
             body.expires_at,
             clock.now(),
             body.secret.get_secret_value() if body.secret else None,
+            body.redirect_uris,
         )
         try:
             return _client_json(register_client(world, client))
@@ -268,6 +272,7 @@ def _client_json(row: Client) -> dict[str, Any]:
         "client_id": row.client_id,
         "jwks_url": row.jwks_url,
         "jwks_kids": [key.get("kid") for key in row.jwks["keys"]] if row.jwks else None,
+        "redirect_uris": list(row.redirect_uris),
         "secret_set": row.secret is not None,
         "scopes": list(row.scopes),
         "enabled": row.enabled,

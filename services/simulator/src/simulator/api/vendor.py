@@ -21,6 +21,8 @@ from simulator.core.servers import Vendor
 from simulator.core.world import World
 from simulator.ports import KeySets, Pause
 from simulator.use_cases.answer_vendor import answer_vendor
+from simulator.use_cases.issue_granted_token import issue_granted_token
+from simulator.use_cases.issue_rest_token import TokenCall
 from simulator.use_cases.issue_token import issue_token
 
 FHIR_PATH: Final = "api/FHIR/R4/"
@@ -59,14 +61,23 @@ def add_routes(
         if world.epic_chart(tenant) is None:
             return response_of(html_not_found())
         body = await request.body()
+        content_type = request.headers.get("content-type", "")
+        call = TokenCall(request.headers.get("authorization", ""), content_type, body)
 
         async def issue(now: datetime, effect: Effect) -> Answer:
+            token_url = _token_url(addresses.of(request, tenant)[1], effect)
+            granted = await issue_granted_token(
+                world, keys, practice=tenant, token_url=token_url, call=call, now=now, effect=effect,
+                new_token=ids.token,
+            )  # fmt: skip
+            if granted is not None:
+                return granted
             return await issue_token(
                 world,
                 keys,
                 practice=tenant,
-                token_url=_token_url(addresses.of(request, tenant)[1], effect),
-                content_type=request.headers.get("content-type", ""),
+                token_url=token_url,
+                content_type=content_type,
                 body=body,
                 now=now,
                 effect=effect,

@@ -27,6 +27,7 @@ class Client:
     expires_at: datetime | None
     registered_at: datetime
     secret: str | None = field(default=None, repr=False)
+    redirect_uris: tuple[str, ...] = ()
     last_refusal: str | None = None
     last_refused_at: datetime | None = None
     last_token_at: datetime | None = None

@@ -60,9 +60,12 @@ def refused_grant(error: str) -> Answer:
     return json_answer(400, {"error": error, "error_description": None}, **_NO_STORE)
 
 
-def granted_token(access_token: str, life_s: int, scopes: tuple[str, ...]) -> Answer:
-    """The token response (RFC 6749 §5.1); `scope` is always told."""
+def granted_token(
+    access_token: str, life_s: int, scopes: tuple[str, ...], extra: Mapping[str, str] | None = None
+) -> Answer:
+    """The token response (RFC 6749 §5.1); `scope` is always told, `extra` is a refresh token and launch context."""
     document = {
+        **(extra or {}),
         "access_token": access_token,
         "token_type": "Bearer",
         "expires_in": life_s,

@@ -9,6 +9,7 @@ from simulator.core.bulk_export import Exports
 from simulator.core.chart import Chart
 from simulator.core.clients import Clients
 from simulator.core.faults import Faults
+from simulator.core.grants import Grants
 from simulator.core.practice import make_practice
 from simulator.core.servers import Servers, Vendor
 from simulator.core.tokens import Tokens
@@ -24,6 +25,7 @@ class World:
         self.clients = Clients()
         self.replays = Replays()
         self.tokens = Tokens(token_life_s)
+        self.grants = Grants()
         self.exports = Exports(export_takes_s)
         self.faults = Faults()
         self.servers = Servers(frozenset(self.names))

@@ -69,7 +69,7 @@ async def issue_rest_token(
     new_token: Callable[[], str],
 ) -> Answer:
     """The token endpoint's answer; `now` is the vendor's clock."""
-    form = _form(call)
+    form = form_of(call)
     if form is None:
         return endpoint.words.error("invalid_request")
     if form.get("grant_type") != GRANT_TYPE:
@@ -78,7 +78,7 @@ async def issue_rest_token(
     if wrong_tenant is not None:
         return endpoint.words.error(wrong_tenant)
     try:
-        client = await _authenticated(world, keys, endpoint, call, form, now, effect)
+        client = await authenticated(world, keys, endpoint.token_url, call, form, now, effect)
     except RefusedError as refused:
         _log.info("token request refused", extra={"code": f"simulator.{refused.reason.value}"})
         return endpoint.words.refused(refused.reason)
@@ -95,7 +95,8 @@ async def issue_rest_token(
     return granted_token(text, endpoint.life_s, scopes)
 
 
-def _form(call: TokenCall) -> dict[str, str] | None:
+def form_of(call: TokenCall) -> dict[str, str] | None:
+    """The form of a request; None when it is none, or names a parameter twice (RFC 6749 §3.2)."""
     if call.content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         return None
     try:
@@ -106,15 +107,16 @@ def _form(call: TokenCall) -> dict[str, str] | None:
     return form if len(form) == len(pairs) else None
 
 
-async def _authenticated(
+async def authenticated(
     world: World,
     keys: KeySets,
-    endpoint: Endpoint,
+    token_url: str,
     call: TokenCall,
     form: Mapping[str, str],
     now: datetime,
     effect: Effect,
 ) -> Client:
+    """The client of a request, by its secret or its signed assertion. Raises RefusedError, and remembers why."""
     assertion = None
     if "client_assertion" in form:
         if form.get("client_assertion_type") != ASSERTION_TYPE:
@@ -127,7 +129,7 @@ async def _authenticated(
         client = _registered(world, client_id, now)
         refuse_by_fault(client, effect, now)
         if assertion is not None:
-            await authenticate(world, keys, client, assertion, endpoint.token_url, now)
+            await authenticate(world, keys, client, assertion, token_url, now)
         else:
             _check_secret(client, secret or "")
     except RefusedError as refused:
