@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
 
 from e2e.suite_process import Suite, embedded_suite
@@ -260,3 +261,44 @@ def test_a_client_of_the_sandbox_in_production(epic: Connected, suite: Suite) ->
     production.start("other-environment", {})
     found = production.test()
     assert (found["failed_stage"], "serves test" in found["likely_cause"]) == ("token", True), found
+
+
+@pytest.fixture(scope="module")
+def granted(suite: Suite) -> Connected:
+    """An Epic-like server at which a person granted access in the browser."""
+    server = suite.call("POST", SERVERS, {"name": "granted", "vendor": "epic", "patients": 40})
+    made = {"name": "granted", "vendor": "epic", "product": "Epic (simulated)", "environment": "test"}
+    path = f"/auth/v1/integrations/{suite.call('POST', '/auth/v1/integrations', made)['id']}"
+    channel = {"kind": "fhir", "endpoint": server["fhir_base"], "time_zone": "America/Chicago", "credential": "api"}
+    suite.call("PUT", f"{path}/channels/fhir", channel | {"settings": {}})
+    credential = {
+        "method": "client_secret_basic", "grant": "authorization_code", "client_id": "granted-app",
+        "secret": "canary-secret", "token_url": server["token_url"],
+        "authorize_url": server["token_url"].replace("/token", "/authorize"), "audience": server["fhir_base"],
+        "scopes": ["user/Patient.read", "offline_access"],
+    }  # fmt: skip
+    suite.call("PUT", f"{path}/credentials/api", credential)
+    return Connected(suite, "granted", path, credential)
+
+
+def connect_in_a_browser(peer: Connected) -> None:
+    begun = peer.suite.call("POST", f"{peer.path}/credentials/api:authorize")
+    client = {"secret": "canary-secret", "redirect_uris": [begun["redirect_uri"]], "scopes": peer.credential["scopes"]}
+    peer.suite.call("PUT", "/simulator/v1/clients/granted-app", client)
+    page = httpx.get(begun["authorize_url"], follow_redirects=True, trust_env=False)
+    assert "Connected" in page.text, page.text
+
+
+@pytest.mark.parametrize("fault", ["refresh-token-revoked", "refresh-token-raced"])
+def test_a_refresh_token_that_is_of_no_use_any_more(granted: Connected, fault: str) -> None:
+    connect_in_a_browser(granted)
+    assert granted.test()["status"] == "passed"
+    granted.start(fault, {})
+    found = granted.test()
+    assert (found["failed_stage"], "used by somebody else first" in found["likely_cause"]) == ("token", True), found
+    assert ":authorize" in found["next_step"]
+    granted.heal()
+    again = granted.test()
+    assert again["failed_stage"] == "token", "nothing is asked again until a person has connected it"
+    connect_in_a_browser(granted)
+    assert granted.test()["status"] == "passed"

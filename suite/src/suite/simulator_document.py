@@ -63,7 +63,8 @@ What a vendor's server, and the network before it, can be made to do wrong. Gene
 
 A server that was made by name has faults of its own: `PUT /simulator/v1/servers/{name}/faults/{fault}`, body
 `{"parameters": {…}, "ends_after_s": 60}` or `{}`; `DELETE` ends one, or all of the server; `GET` lists them. The
-practices of the settings share theirs: `PUT /simulator/v1/faults/{fault}`. Several may be on; what stands further out on the way
+practices of the settings share theirs: `PUT /simulator/v1/faults/{fault}`. Several may be on; what stands further
+out on the way
 answers first.
 
 """
@@ -71,7 +72,8 @@ _PROXIES: Final = """
 ## The network
 
 `POST /simulator/v1/proxies`, body `{"name": "bad", "upstream_port": 8080}`, opens a port of its own before a server:
-put its `listen` into the integration's addresses. `PATCH` with `listening`: `open`, `closed` (connections are refused, B2),
+put its `listen` into the integration's addresses. `PATCH` with `listening`: `open`, `closed` (connections are
+refused, B2),
 `dropping` (they are not answered at all, B3). A name that does not exist (B1) needs no proxy: `pms.simulator.invalid`.
 `PUT /simulator/v1/proxies/{name}/toxics/{toxic}`, body `{"type": "latency", "stream": "downstream", "toxicity": 1.0,
 "attributes": {"latency": 2000}}`, in toxiproxy's vocabulary (`stall_data` is ours); new connections meet it.

@@ -95,6 +95,8 @@ def token_cause(code: str, http_status: int | None) -> str | None:
     """The likely cause of a token request that failed without a word about the client."""
     if code == "peer.allow-list":
         return _ADDRESS_REFUSED
+    if code == "credential.reconnect-needed":
+        return "The refresh token is of no use any more: revoked, at its end, or used by somebody else first."
     if http_status is not None and http_status >= 500:
         return "The authorization server is down: it answers with server errors."
     if http_status == 429:

@@ -26,7 +26,7 @@ from auth_gateway.use_cases.connection_stages import (
     smart_stage,
     token_cause,
 )
-from auth_gateway.use_cases.obtain_token import Broker, refresh_token
+from auth_gateway.use_cases.obtain_token import RECONNECT, Broker, refresh_token
 from auth_gateway.use_cases.unity_stages import IDENTITY_ERRORS, unity_failed, unity_stages
 from common.models.clock import Clock, instant_text
 from common.models.errors import ERRORS, SuiteError
@@ -308,7 +308,8 @@ def _refused(
         likely_cause=token_cause(code, answer.http_status) or stage.likely_cause,
         next_step=ERRORS[code].next_step if code in ERRORS else None,
     )
-    if supported:
+    # Of a grant that is dead, only a person can make another: what could be wrong with the client comes after.
+    if supported and code != RECONNECT:
         return replace(stage, likely_cause=supported[0].text, next_step=supported[0].next_step)
     return stage
 
