@@ -9,9 +9,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from sqlalchemy import delete, update
 
 from auth_gateway.module import build
 from common.models.access import Role
+from common.runtime.tables import LEASE
 from common.testing import OTHER_TENANT, TENANT, RunningSuite, make_test_runtime, running
 from infrastructure.oauth_provider import Provider
 
@@ -243,6 +245,27 @@ async def test_a_change_during_a_refresh_loses_no_rotated_token(suite: RunningSu
     assert len(putting) == 1
     assert (await read(suite, path))["test_every_s"] == 600
     assert (await refresh(suite, path))[0] == 200
+    assert (await read(suite, path))["connected"] is True
+
+
+async def test_a_lease_that_goes_while_the_provider_answers_loses_no_rotated_token(
+    suite: RunningSuite, provider: Provider
+) -> None:
+    path = await put(suite, **granted(provider))
+    await connect(suite, path, provider)
+    (database,) = [module.database for module in suite.host.modules if module.database is not None]
+
+    async def take_over() -> None:
+        provider.hold = None
+        async with database.write() as session:
+            taken = update(LEASE).where(LEASE.c.name.contains("credential")).values(owner="rep_x", fencing=10**6)
+            assert (await session.execute(taken.returning(LEASE.c.name))).all()
+
+    provider.hold = take_over
+    await refresh(suite, path)
+    async with database.write() as session:
+        await session.execute(delete(LEASE))
+    assert (await refresh(suite, path))[0] == 200, "the token that came is the one to refresh with"
     assert (await read(suite, path))["connected"] is True
 
 

@@ -112,6 +112,18 @@ class SqlCredentialStore:
     async def refresh_token(self, credential: Credential) -> str | None:
         return await self._text(credential, "refresh")
 
+    async def _holds(self, session: AsyncSession, lease: Lease | None, *, rotated: bool) -> bool:
+        """Whether the lease still holds; raises SuiteError `lease.lost` where nothing depends on what came."""
+        if lease is None:
+            return True
+        try:
+            await self._leases.check(session, lease)
+        except SuiteError:
+            if not rotated:
+                raise
+            return False
+        return True
+
     async def begin_refresh(self, credential: Credential, lease: Lease | None) -> None:
         unchanged = (*_is(credential), _TABLE.c.version == credential.version)
         async with self._database.write() as session:
@@ -172,8 +184,11 @@ class SqlCredentialStore:
         # A credential that was put anew meanwhile does not get the token of the old one.
         unchanged = (*_is(credential), _TABLE.c.version == credential.version)
         async with self._database.write() as session:
-            if lease is not None:
-                await self._leases.check(session, lease)
+            if state.reconnect or not await self._holds(session, lease, rotated=refresh_token is not None):
+                # The lease went while the provider answered. What it gave cannot be had again, and the token before it
+                # is used up: it is stored all the same, unless somebody stored a later one. Nor does a refusal of the
+                # token before undo one that came meanwhile.
+                unchanged = (*unchanged, _TABLE.c.obtained_at.is_not_distinct_from(credential.token.obtained_at))
             values |= await _seal(session, keys, credential, plain)
             written = update(_TABLE).where(*unchanged).values(**values).returning(_TABLE.c.name)
             _check_written((await session.execute(written)).first())
