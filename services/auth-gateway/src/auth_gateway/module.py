@@ -171,7 +171,7 @@ def _change_routes(
         return (await tenants.keyring.tenant(tenant)).pseudonym("delete-integration", text)
 
     router.include_router(versions_api.router(integrations, versions, credentials, confirm, clock, ids))
-    router.include_router(changes_api.router(SqlChangeStore(database, clock), integrations, clock, ids))
+    router.include_router(changes_api.router(SqlChangeStore(database, clock), integrations, versions, clock, ids))
     router.include_router(vendors_api.router(integrations, credentials, settings.egress_addresses))
 
 
@@ -206,6 +206,7 @@ def _credential_routes(
         partial(obtain_token, broker),
         partial(lend_credential, broker.credentials, broker.clock),
         partial(put_credential, broker),
+        SqlChangeStore(database, broker.clock).require,
     )
     authorize = AuthorizeCredential(
         broker,

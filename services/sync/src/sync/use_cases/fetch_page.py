@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from common.models.errors import SuiteError
 from common.models.integration import Channel, Integration
-from pms.capabilities import capability
 from pms.fhir import Bundle, by_ids, references
+from pms.offers import Offers, offers_of
 from sync.core.fhir_mapping import map_resource
 from sync.core.incoming import Incoming, Origin
 from sync.core.page import OPERATION, id_key, page_key, page_request
@@ -58,7 +58,8 @@ class FetchPage:
 
     async def __call__(self, run: Run, cursor: RunCursor, integration: Integration, channel: Channel) -> FetchedPage:
         """Raises SuiteError `peer.*` or `credential.*`."""
-        source = capability(integration.vendor, Resource.APPOINTMENT.fhir)
+        offers = _offers(integration)
+        source = offers.of(Resource.APPOINTMENT.fhir)
         page_records = min(self.page_records_max, source.page_records_max if source else self.page_records_max)
         wanted = page_request(run, cursor, page_records=page_records)
         if wanted.link is None:
@@ -69,13 +70,13 @@ class FetchPage:
         content_key = page_key(cursor, [_id_of(row) for row in appointments])
         page = FetchedPage(bundle.next, [wanted.key, *([content_key] if content_key else [])])
         patients = list(dict.fromkeys(one for row in appointments for one in references(row, Resource.PATIENT.fhir)))
-        if strategy_of(integration.vendor, run.resource) is Strategy.REFERENCED:
+        if strategy_of(offers, run.resource) is Strategy.REFERENCED:
             had = await self.runs.seen(run.id, [id_key(one) for one in patients])
             unknown = [one for one in patients if id_key(one) not in had]
             page.asked = [id_key(one) for one in unknown]
             page.add(run, await self._by_ids(integration, channel, unknown), Resource.PATIENT.fhir)
             return page
-        if fetches_patients(integration.vendor):
+        if fetches_patients(offers):
             # An appointment needs its patient; those we know already are the business of the patients' own runs.
             missing = await self.records.unlinked(run.tenant, integration.id, Resource.PATIENT.value, patients)
             unknown = [one for one in patients if one in missing]
@@ -85,7 +86,7 @@ class FetchPage:
 
     async def _by_ids(self, integration: Integration, channel: Channel, ids: Sequence[str]) -> Resources:
         """Patients by id, as many per request as the vendor allows. An id that may not stand in a list is left out."""
-        row = capability(integration.vendor, Resource.PATIENT.fhir)
+        row = _offers(integration).of(Resource.PATIENT.fhir)
         size = row.ids_per_request_max if row else 1
         askable = [one for one in ids if "," not in one]
         found: list[Mapping[str, Any]] = []
@@ -101,6 +102,10 @@ class FetchPage:
                 bundle = await self.pms.follow(integration, channel, bundle.next, request.operation)
                 found += _patients(bundle)
         return list({_id_of(resource): resource for resource in found}.values())
+
+
+def _offers(integration: Integration) -> Offers:
+    return offers_of(integration.vendor, integration.capability_overrides)
 
 
 def _patients(bundle: Bundle) -> list[Mapping[str, Any]]:
