@@ -53,6 +53,7 @@ from auth_gateway.api import vendor_tools
 from auth_gateway.api import vendors as vendors_api
 from auth_gateway.api import versions as versions_api
 from auth_gateway.consumers import subscriptions
+from auth_gateway.core.refresh import TokenTiming
 from auth_gateway.settings import AuthGatewaySettings
 from auth_gateway.use_cases.authorize_credential import AuthorizeCredential
 from auth_gateway.use_cases.check_permissions import Checker, Question, check_permissions
@@ -99,7 +100,7 @@ def build(runtime: Runtime) -> Module:
         leases,
         clock,
         ids,
-        settings.refresh_at_share,
+        TokenTiming(settings.refresh_at_share, settings.refresh_margins_s, settings.token_lives_s_max),
         moves.admit,
     )
     issue = partial(

@@ -41,6 +41,7 @@ class Credential:
     tenant: str
     integration_id: str
     name: str
+    vendor: Vendor
     method: str
     client_id: str
     token_url: str

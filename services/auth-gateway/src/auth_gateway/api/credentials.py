@@ -12,13 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from auth_gateway.api.why import Said
 from auth_gateway.core.change_record import Why, wants_change_record
-from auth_gateway.core.configuration import usable_url
+from auth_gateway.core.configuration import Document, usable_url
 from auth_gateway.core.methods import METHODS, Grant, Method, check_fields
 from auth_gateway.ports import AccessToken, Credential, Credentials, Integrations, Secrets, TokenAnswer
 from auth_gateway.use_cases.obtain_token import error_of
 from common.models.clock import Clock, instant_text
 from common.models.errors import FieldError, SuiteError
 from common.models.identifiers import check_id
+from common.models.integration import Vendor
 from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import etag, if_match, page_body
 
@@ -142,10 +143,11 @@ def router(integrations: Integrations, credentials: Credentials, actions: Action
 def _resource(
     api: APIRouter, integrations: Integrations, credentials: Credentials, actions: Actions, clock: Clock
 ) -> None:
-    async def may_change(tenant: str, integration_id: str, why: Why) -> None:
+    async def may_change(tenant: str, integration_id: str, why: Why) -> Document:
         document = await integrations.get(tenant, integration_id)
         if wants_change_record(document.body):
             await actions.require_change(tenant, integration_id, why.change_id)
+        return document
 
     @api.get("/integrations/{integration_id}/credentials", summary="Credentials of a PMS system")
     async def list_credentials(integration_id: str, caller: Who) -> dict[str, Any]:
@@ -164,7 +166,7 @@ def _resource(
         why: Said,
     ) -> dict[str, Any]:
         """Adds the credential, or replaces it (then If-Match with its ETag)."""
-        await may_change(caller.tenant, check_id(integration_id, "int"), why)
+        document = await may_change(caller.tenant, check_id(integration_id, "int"), why)
         present = {row.name: row for row in await credentials.list(caller.tenant, integration_id)}.get(name)
         if present is not None:
             if_match(request, present.version)
@@ -173,6 +175,7 @@ def _resource(
             tenant=caller.tenant,
             integration_id=integration_id,
             name=name,
+            vendor=Vendor(document.body["vendor"]),
             method=body.method,
             client_id=body.client_id,
             token_url=body.token_url,
