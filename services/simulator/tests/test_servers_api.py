@@ -190,24 +190,3 @@ async def test_what_unity_answers_under_a_fault(
         await operator.put(f"{SERVERS}/north/faults/{fault}", json={"parameters": parameters})
     answer = await send(suite, base, request)
     assert (answer.status_code, says in answer.text) == (200, True), answer.text
-
-
-async def test_who_is_easily_taken_for_another_is_told(suite: RunningSuite) -> None:
-    shares = {"twins": 100, "duplicates": 0, "merged": 50, "moved": 0}
-    made = await make(suite, patients=100, people=shares)
-    assert made.status_code == 201, made.text
-    async with suite.client(Role.VIEWER) as reader:
-        first = (await reader.get(f"{SERVERS}/north/kin", params={"limit": 3})).json()
-        rest = (await reader.get(f"{SERVERS}/north/kin", params={"cursor": first["next"]})).json()
-        twins = (await reader.get(f"{SERVERS}/north/kin", params={"kind": "twin"})).json()
-        assert (await reader.get(f"{SERVERS}/north/kin", params={"kind": "cousin"})).status_code == 422
-        assert (await reader.get(f"{SERVERS}/nobody/kin")).status_code == 404
-    listed = first["items"] + rest["items"]
-    assert len(first["items"]) == 3
-    assert len(listed) == first["total"]
-    assert {row["kind"] for row in listed} == {"twin", "merged"}
-    assert [row for row in listed if row["kind"] == "twin"] == twins["items"]
-    assert all(row["patient"] != row["other"] for row in listed)
-    async with suite.client(Role.VIEWER, tenant=OTHER_TENANT) as stranger:
-        assert (await stranger.get(f"{SERVERS}/north/kin")).status_code == 404
-    assert (await make(suite, name="much", people={"twins": 101})).status_code == 422

@@ -25,7 +25,6 @@ ACCESS: Final = (
     Access("GET", "/servers", READ_STATE),
     Access("POST", "/servers", CONFIGURE),
     Access("GET", "/servers/{name}", READ_STATE),
-    Access("GET", "/servers/{name}/kin", READ_STATE),
     Access("DELETE", "/servers/{name}", CONFIGURE),
     Access("POST", "/servers/{name}/launches", OPERATE),
     Access("GET", "/servers/{name}/launch-template", READ_STATE),

@@ -13,9 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from common.models.clock import Clock, Ids, instant_text
 from common.models.errors import SuiteError
-from common.models.paging import decode_cursor, encode_cursor
 from common.runtime.authentication import Caller, caller_of
-from common.runtime.http import LIMIT_DEFAULT, CursorText, Limit, page_body
+from common.runtime.http import page_body
 from simulator.access import VENDOR_METHODS
 from simulator.api.rest_servers import site_of
 from simulator.api.vendor import Addresses, guid, response_of
@@ -23,7 +22,6 @@ from simulator.core.answer import Answer, html_not_found
 from simulator.core.chance import number
 from simulator.core.chart import Chart
 from simulator.core.faults import Effect, Surface
-from simulator.core.kin import SHARE_MAX, USUAL, Kinship, Shares
 from simulator.core.practice import Practice, make_practice
 from simulator.core.servers import Server, Servers, ServersFullError, ServerTakenError, Vendor
 from simulator.core.unity_actions import ACTIONS
@@ -63,22 +61,12 @@ class UnitySettings(_Body):
         return self
 
 
-class PeopleShares(_Body):
-    """Of a thousand patients, how many are …"""
-
-    twins: int = Field(default=USUAL.twins, ge=0, le=SHARE_MAX, description="the twin of another patient")
-    duplicates: int = Field(default=USUAL.duplicates, ge=0, le=SHARE_MAX, description="registered twice, with a slip")
-    merged: int = Field(default=USUAL.merged, ge=0, le=SHARE_MAX, description="a record merged into another")
-    moved: int = Field(default=USUAL.moved, ge=0, le=SHARE_MAX, description="somebody with a former address")
-
-
 class ServerCreate(_Body):
     """A vendor server with a synthetic practice."""
 
     name: str = Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$", description="part of its URLs")
     vendor: Vendor
     patients: int = Field(default=200, ge=1, le=100_000, description="synthetic patients")
-    people: PeopleShares = Field(default=PeopleShares(), description="who is easily taken for another; all 0: nobody")
     seed: int = Field(default=1, ge=0, le=2**63, description="the same name and seed make the same practice")
     unity: UnitySettings | None = Field(default=None, description="for vendor unity, and only then")
 
@@ -125,10 +113,7 @@ def _server_routes(api: APIRouter, servers: Servers, addresses: Addresses, clock
         try:
             servers.check_room(body.name, body.patients)
             # A hundred thousand patients take about a second: other calls go on meanwhile.
-            shares = Shares(**body.people.model_dump())
-            practice = await asyncio.to_thread(
-                make_practice, body.name, body.seed, patients=body.patients, shares=shares
-            )
+            practice = await asyncio.to_thread(make_practice, body.name, body.seed, patients=body.patients)
             chart = Chart(practice)
             millennium = str(UUID(int=number_of(practice), version=4)) if body.vendor is Vendor.CERNER else ""
             server = Server(body.name, caller.tenant, body.vendor, chart, clock.now(), _unity(body, chart), millennium)
@@ -143,25 +128,6 @@ def _server_routes(api: APIRouter, servers: Servers, addresses: Addresses, clock
     async def read(name: str, caller: CallerOf, request: Request) -> dict[str, Any]:
         """One vendor server."""
         return _json(_server(servers, caller, name), addresses, request)
-
-    @api.get("/servers/{name}/kin", summary="Integration Simulator: who is easily taken for another")
-    async def kin(
-        name: str,
-        caller: CallerOf,
-        kind: Kinship | None = None,
-        limit: Limit = LIMIT_DEFAULT,
-        cursor: CursorText = None,
-    ) -> dict[str, Any]:
-        """The truth that a matching can be held against: FHIR ids of twins (two people), duplicates and merged records
-        (one person)."""
-        practice = _server(servers, caller, name).chart.practice
-        after = decode_cursor(cursor, (int,))[0] if cursor is not None else 0
-        rows = [row for row in practice.kin() if kind is None or row[0] is kind]
-        items = [
-            {"kind": what.value, "patient": one, "other": other} for what, one, other in rows[after : after + limit]
-        ]
-        following = encode_cursor([after + limit]) if after + limit < len(rows) else None
-        return page_body(items, following) | {"total": len(rows)}
 
     @api.delete("/servers/{name}", status_code=204, summary="Integration Simulator: remove a vendor server")
     async def remove(name: str, caller: CallerOf) -> Response:

@@ -7,14 +7,13 @@ whenever it is asked for, and an appointment keeps its id from day to day; only 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from simulator.core.chance import below, choice, epic_id, number, percent
-from simulator.core.kin import NOBODY, Kinship, Shares, has_moved, kinship, moved, related
 from simulator.core.names import CITIES, LOCATIONS, NAMES, PRACTITIONERS, STREETS, VISIT_TYPES
 from simulator.core.people import People
 
@@ -60,11 +59,6 @@ class Patient:
     address: Address | None
     practitioner: str
     active: bool = True
-    replaced_by: str | None = None
-    """FHIR id of the record that this one was merged into."""
-    replaces: tuple[str, ...] = ()
-    former_address: Address | None = None
-    moved_on: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +126,6 @@ class Practice:
     group: str
     by_cycle_day: Mapping[int, tuple[tuple[str, str], ...]] = field(repr=False)
     """Day of the cycle → (patient id, series) of who comes then."""
-    shares: Shares = NOBODY
-
-    def kin(self) -> Iterator[tuple[Kinship, str, str]]:
-        """Who is what to whom: (kinship, FHIR id, FHIR id of the other), in the order of the patients."""
-        ids = tuple(self.patients)
-        for index in range(1, len(ids), 2):
-            kind = kinship(self.seed, self.shares, index)
-            if kind is not None:
-                yield kind, ids[index], ids[index - 1]
 
     def appointments_on(self, day: date) -> tuple[Appointment, ...]:
         """The appointments that begin on a day of the practice's time zone, by start."""
@@ -149,25 +134,18 @@ class Practice:
         return tuple(sorted(rows, key=lambda row: (row.start, row.id)))
 
 
-def make_practice(
-    name: str, seed: int, *, patients: int, time_zone: str = "America/Chicago", shares: Shares = NOBODY
-) -> Practice:
-    """The practice of a seed with so many patients, of whom `shares` are kin of others or have moved.
-
-    Raises ValueError for less than one patient.
-    """
+def make_practice(name: str, seed: int, *, patients: int, time_zone: str = "America/Chicago") -> Practice:
+    """The practice of a seed with so many patients. Raises ValueError for less than one patient."""
     if patients < 1:
         raise ValueError("a practice has one patient or more")
     seed = number(seed, "practice", name)
     staff = [_practitioner(seed, index) for index in range(len(PRACTITIONERS))]
     places = [Location(epic_id(seed, "location", code), title, code) for title, code in LOCATIONS]
-    ids = tuple(epic_id(seed, "patient", index) for index in range(patients))
-    people = People(ids, lambda index: _registered(seed, index, staff, patients, shares))
+    people = People(
+        tuple(epic_id(seed, "patient", index) for index in range(patients)), lambda index: _patient(seed, index, staff)
+    )
     days: dict[int, list[tuple[str, str]]] = {}
-    for index, patient_id in enumerate(people):
-        # What was booked for a record that was merged away is the survivor's.
-        if kinship(seed, shares, index) is Kinship.MERGED:
-            continue
+    for patient_id in people:
         for series in ("first", "second"):
             if series == "second" and not percent(DAY_SHARE_OF_SECOND_SERIES, seed, "second", patient_id):
                 continue
@@ -182,7 +160,6 @@ def make_practice(
         {row.id: row for row in places},
         epic_id(seed, "group"),
         {day: tuple(rows) for day, rows in days.items()},
-        shares,
     )
 
 
@@ -220,21 +197,6 @@ def _patient(seed: int, index: int, staff: list[Practitioner]) -> Patient:
         address=Address(line, city, state, f"{zip_prefix}{below(100, seed, 'zip', index):02d}"),
         practitioner=_doctor_of(seed, index, [row.id for row in staff]),
     )
-
-
-def _registered(seed: int, index: int, staff: list[Practitioner], patients: int, shares: Shares) -> Patient:
-    """The patient of an index as the register has them."""
-    own = _patient(seed, index, staff)
-    if shares == NOBODY:
-        return own
-    kind = kinship(seed, shares, index)
-    if kind is not None:
-        return related(kind, own, _registered(seed, index - 1, staff, patients, shares), seed, index)
-    if has_moved(seed, shares, index):
-        own = moved(own, seed, index)
-    if index + 1 < patients and kinship(seed, shares, index + 1) is Kinship.MERGED:
-        own = replace(own, replaces=(epic_id(seed, "patient", index + 1),))
-    return own
 
 
 def _doctor_of(seed: int, index: int, staff: Sequence[str]) -> str:

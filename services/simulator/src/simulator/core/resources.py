@@ -10,7 +10,6 @@ from simulator.core.practice import (
     MRN_SYSTEM,
     NPI_SYSTEM,
     VISIT_TYPE_SYSTEM,
-    Address,
     Appointment,
     Location,
     Patient,
@@ -60,34 +59,19 @@ def patient_resource(practice: Practice, patient: Patient) -> dict[str, Any]:
     if patient.birth_date:
         resource["birthDate"] = patient.birth_date.isoformat()
     if patient.address:
-        resource["address"] = _addresses(patient)
+        resource["address"] = [_address(patient)]
     doctor = practice.practitioners[patient.practitioner]
     resource["generalPractitioner"] = [
         {"reference": f"Practitioner/{doctor.id}", "type": "Practitioner", "display": staff_name(doctor)}
     ]
-    links = [("replaced-by", patient.replaced_by), *(("replaces", one) for one in patient.replaces)]
-    if any(other for _, other in links):
-        resource["link"] = [
-            {"other": {"reference": f"Patient/{other}", "type": "Patient"}, "type": kind}
-            for kind, other in links
-            if other
-        ]
     return resource
 
 
-def _addresses(patient: Patient) -> list[dict[str, Any]]:
-    assert patient.address is not None
-    rows = [_address(patient.address, "home")]
-    if patient.former_address is not None and patient.moved_on is not None:
-        day = patient.moved_on.isoformat()
-        rows[0]["period"] = {"start": day}
-        rows.append(_address(patient.former_address, "old") | {"period": {"end": day}})
-    return rows
-
-
-def _address(address: Address, use: str) -> dict[str, Any]:
+def _address(patient: Patient) -> dict[str, Any]:
+    address = patient.address
+    assert address is not None
     return {
-        "use": use,
+        "use": "home",
         "line": [address.line],
         "city": address.city,
         "state": address.state,
