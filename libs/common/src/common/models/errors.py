@@ -121,6 +121,9 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "run.no-progress": ErrorRow(502, "The run made no progress", _P, _N, "Look at the last exchanges of the integration; the PMS repeats the same page."),
     "run.interrupted": ErrorRow(503, "The run was interrupted and continues", _O, _T, "Nothing; it resumes from its cursor."),
     "schedule.not-found": ErrorRow(404, "There is no such schedule", _C, _N, "List the schedules with GET /sync/v1/schedules."),
+    "mapping.refused": ErrorRow(422, "The field mapping has a mistake", _C, _N, "Correct the rows and columns named in `errors`; try it with POST /sync/v1/mappings/{integration_id}/{resource}:test."),
+    "mapping.version-not-found": ErrorRow(404, "There is no such version of it", _C, _N, "List the versions with GET .../versions."),
+    "value-map.refused": ErrorRow(422, "The value map has a mistake", _C, _N, "Correct the rows (lines of the file) named in `errors`."),
     # peers (PMS systems, webhooks, whatever lies outside)
     "peer.dns": ErrorRow(502, "The host name of the peer does not resolve", _P, _T, "Check the host name of the endpoint and this network's DNS."),
     "peer.connect": ErrorRow(502, "The peer refuses the connection", _P, _T, "Check host, port and firewall between here and the peer."),
