@@ -14,6 +14,7 @@ VENDOR_METHODS: Final = ("DELETE", "GET", "PATCH", "POST", "PUT")
 ACCESS: Final = (
     Access("GET", "", READ_STATE),
     Access("GET", "/patients", READ_STATE),
+    Access("GET", "/population", READ_STATE),
     Access("GET", "/clients", READ_STATE),
     Access("GET", "/clients/{client_id}", READ_STATE),
     Access("PUT", "/clients/{client_id}", CONFIGURE),

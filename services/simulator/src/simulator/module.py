@@ -19,9 +19,10 @@ from simulator.adapters.key_sets import PublishedKeySets
 from simulator.adapters.mllp_receiver import MllpReceiver
 from simulator.adapters.mllp_sender import MllpSender
 from simulator.adapters.tcp_proxy import TcpProxy
-from simulator.api import faults, hl7_traffic, launches, operator, proxies, rest_servers, servers, vendor
+from simulator.api import faults, hl7_traffic, launches, operator, population, proxies, rest_servers, servers, vendor
 from simulator.core.chance import below
 from simulator.core.fault_row import Surface
+from simulator.core.population import Shares
 from simulator.core.world import World
 from simulator.settings import SimulatorSettings
 from simulator.use_cases.keep_proxies import Proxies
@@ -40,6 +41,9 @@ def build(runtime: Runtime) -> Module:
         patients=settings.patients,
         token_life_s=settings.token_life_s,
         export_takes_s=settings.export_takes_s,
+        shares=Shares(
+            settings.twins_percent, settings.moved_percent, settings.duplicates_percent, settings.merged_percent
+        ),
     )
     policy = runtime.outbound.policy
     keys = PublishedKeySets(policy, runtime.telemetry, runtime.clock)
@@ -69,6 +73,7 @@ def build(runtime: Runtime) -> Module:
     proxies.add_routes(router, network, authority.pem)
     faults.add_routes(router, world, runtime.clock)
     hl7_traffic.add_routes(router, world, feeds, receiver, runtime.clock)
+    population.add_routes(router, world)
     servers.add_routes(router, world, addresses, runtime.clock, runtime.ids, asyncio.sleep)
     launches.add_routes(router, world, addresses, runtime.clock, runtime.ids, asyncio.sleep)
     rest_servers.add_routes(router, world, keys, addresses, runtime.clock, runtime.ids, asyncio.sleep)

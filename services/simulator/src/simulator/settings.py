@@ -24,6 +24,15 @@ class SimulatorSettings(ServiceSettings):
     )
     seed: int = Field(default=20240101, ge=0, description="the same seed makes the same practices")
     patients: int = Field(default=200, ge=1, le=100_000, description="synthetic patients per practice")
+    twins_percent: int = Field(default=1, ge=0, le=10, description="patients of a hundred that are another's twin")
+    moved_percent: int = Field(default=1, ge=0, le=10, description="patients of a hundred that have a former address")
+    duplicates_percent: int = Field(default=1, ge=0, le=10, description="patients of a hundred registered twice")
+    merged_percent: int = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description="patient records of a hundred that ended in another one: no visits of theirs",
+    )
     public_url: str = Field(
         default="", description="base URL in links and token audiences; empty: the address that a request came to"
     )

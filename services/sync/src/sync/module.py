@@ -34,6 +34,17 @@ from sync.use_cases.work_runs import WorkRuns
 NAME = "sync"
 
 
+def _pms(runtime: Runtime, settings: SyncSettings) -> HttpPms:
+    return HttpPms(
+        runtime.outbound,
+        runtime.peers,
+        runtime.clock,
+        runtime.ids,
+        timeout_s=settings.request_timeout_s,
+        wait_s_max=settings.retry_wait_s_max,
+    )
+
+
 def build(runtime: Runtime) -> Module:
     """The sync module on a runtime."""
     settings = load(SyncSettings)
@@ -100,15 +111,4 @@ def build(runtime: Runtime) -> Module:
         lifespan=lambda: background(NAME, work_runs, ticking),
         tenant_parts=tenant_parts(runtime.keyring),
         stream_topics=("ps.sync.run.v1", "ps.record.changed.v1"),
-    )
-
-
-def _pms(runtime: Runtime, settings: SyncSettings) -> HttpPms:
-    return HttpPms(
-        runtime.outbound,
-        runtime.peers,
-        runtime.clock,
-        runtime.ids,
-        timeout_s=settings.request_timeout_s,
-        wait_s_max=settings.retry_wait_s_max,
     )

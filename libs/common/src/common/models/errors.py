@@ -96,6 +96,7 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "integration.version-not-found": ErrorRow(404, "The integration has no such version", _C, _N, "List its versions with GET /auth/v1/integrations/{id}/versions."),
     "integration.delete-unconfirmed": ErrorRow(409, "The consequences of deleting were not looked at, or have changed", _C, _N, "Read POST /auth/v1/integrations/{id}:delete-preview and send its `confirmation`."),
     "change.not-found": ErrorRow(404, "There is no such change record", _C, _N, "List the change records with GET /auth/v1/changes."),
+    "change.required": ErrorRow(409, "A change of this system wants a change record", _C, _N, "Plan the change with POST /auth/v1/changes and send its id as X-Change-Record; while it is planned or applied it covers changes."),
     "channel.not-found": ErrorRow(404, "The integration has no such channel", _C, _N, "Put the channel with PUT /auth/v1/integrations/{id}/channels/{name}."),
     "credential.not-found": ErrorRow(404, "The integration has no such credential", _C, _N, "Put the credential with PUT /auth/v1/integrations/{id}/credentials/{name}."),
     "credential.rejected": ErrorRow(502, "The PMS refused the credential", _P, _N, "Run Test Connection; renew the client registration or secret and put the credential again."),

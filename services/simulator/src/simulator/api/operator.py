@@ -14,6 +14,7 @@ from common.models.errors import FieldError, SuiteError
 from common.models.paging import decode_cursor, encode_cursor
 from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import LIMIT_DEFAULT, CursorText, Limit, page_body
+from simulator.api.population import counts_of
 from simulator.api.vendor import Addresses
 from simulator.core.chart import Chart
 from simulator.core.clients import Client, ClientTakenError, RegisterFullError
@@ -126,6 +127,7 @@ def _practice_routes(api: APIRouter, world: World, addresses: Addresses) -> None
                     "token_url": token_url,
                     "time_zone": practice.zone.key,
                     "patients": len(practice.patients),
+                    "population": counts_of(practice),
                     "group_id": practice.group,
                     "identifier_systems": {"patient": MRN_SYSTEM, "appointment": CSN_SYSTEM},
                 }

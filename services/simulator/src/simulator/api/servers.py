@@ -16,6 +16,7 @@ from common.models.errors import SuiteError
 from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import page_body
 from simulator.access import VENDOR_METHODS
+from simulator.api.population import PopulationShares, counts_of
 from simulator.api.rest_servers import site_of
 from simulator.api.vendor import Addresses, guid, response_of
 from simulator.core.answer import Answer, html_not_found
@@ -68,6 +69,7 @@ class ServerCreate(_Body):
     vendor: Vendor
     patients: int = Field(default=200, ge=1, le=100_000, description="synthetic patients")
     seed: int = Field(default=1, ge=0, le=2**63, description="the same name and seed make the same practice")
+    population: PopulationShares = Field(default_factory=PopulationShares, description="who is hard to match")
     unity: UnitySettings | None = Field(default=None, description="for vendor unity, and only then")
 
     @model_validator(mode="after")
@@ -113,7 +115,10 @@ def _server_routes(api: APIRouter, servers: Servers, addresses: Addresses, clock
         try:
             servers.check_room(body.name, body.patients)
             # A hundred thousand patients take about a second: other calls go on meanwhile.
-            practice = await asyncio.to_thread(make_practice, body.name, body.seed, patients=body.patients)
+            shares = body.population.shares()
+            practice = await asyncio.to_thread(
+                make_practice, body.name, body.seed, patients=body.patients, shares=shares
+            )
             chart = Chart(practice)
             millennium = str(UUID(int=number_of(practice), version=4)) if body.vendor is Vendor.CERNER else ""
             server = Server(body.name, caller.tenant, body.vendor, chart, clock.now(), _unity(body, chart), millennium)
@@ -164,6 +169,7 @@ def _json(row: Server, addresses: Addresses, request: Request) -> dict[str, Any]
         "name": row.name,
         "vendor": row.vendor.value,
         "patients": len(practice.patients),
+        "population": counts_of(practice),
         "time_zone": practice.zone.key,
         "created_at": instant_text(row.created_at),
     }

@@ -97,6 +97,8 @@ def account_resource(practice: Practice, patient: Patient) -> dict[str, Any]:
         "name": " ".join((*patient.given, patient.family)),
         "subject": [{"reference": f"Patient/{patient.id}"}],
     }
+    if patient.guarantor is not None:
+        resource["guarantor"] = [{"party": {"reference": f"Patient/{patient.guarantor}"}}]
     if covered is not None:
         resource["coverage"] = [{"coverage": {"reference": f"Coverage/{covered['id']}"}, "priority": 1}]
     return resource

@@ -97,6 +97,9 @@ def message_of(plan: FeedPlan, chart: Chart, sequence: int, now: datetime) -> Fe
     seed = number(plan.seed, "feed", plan.name, sequence)
     patients = tuple(chart.practice.patients)
     patient = chart.patient(choice(patients, seed, "patient"))
+    if patient is not None and patient.replaced_by is not None:
+        # Of a record that ended nothing is sent: what happens is told of the one that goes on.
+        patient = chart.patient(patient.replaced_by)
     assert patient is not None
     control_id = f"{number(plan.seed, 'control', plan.name) % 16**8:08X}{sequence:010d}"
     scene = Scene(chart.practice, patient, _appointment(chart, patient, seed, now), seed, now, control_id)

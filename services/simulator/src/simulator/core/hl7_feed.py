@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from simulator.core.practice import Appointment, Location, Patient, Practice, Practitioner
+from simulator.core.practice import Address, Appointment, Location, Patient, Practice, Practitioner
 
 ASSIGNING_AUTHORITY: Final = "EPIC"
 SENDING_APPLICATION: Final = "EPIC"
@@ -133,7 +133,11 @@ def msh_of(message_type: str, practice: Practice, sent: str, control_id: str) ->
 def pid_of(patient: Patient, cleared: frozenset[str]) -> str:
     """The patient; a field of `cleared` without a value is null."""
     name = components(patient.family, patient.given[0] if patient.given else "", " ".join(patient.given[1:]))
-    address = patient.address
+    homes = [_home_of(patient.address, "H")] if patient.address else []
+    if patient.former_address:
+        # A former address has the type "bad address" (HL7 table 0190); XAD-14 is the day it ended.
+        ended = f"{patient.moved_on:%Y%m%d}" if patient.moved_on else ""
+        homes.append(f"{_home_of(patient.former_address, 'BA')}{'^' * 7}{ended}".rstrip("^"))
     phones = [components(patient.phone, "PRN", "PH")] if patient.phone else []
     if patient.email:
         phones.append(components("", "NET", "Internet", patient.email))
@@ -143,15 +147,17 @@ def pid_of(patient: Patient, cleared: frozenset[str]) -> str:
         5: f"{name}{'^' * (6 - name.count('^'))}L",
         7: patient.birth_date.strftime("%Y%m%d") if patient.birth_date else "",
         8: _SEX.get(patient.sex, "U"),
-        11: components(address.line, "", address.city, address.state, address.postal_code, "USA", "H")
-        if address
-        else "",
+        11: "~".join(homes),
         13: "~".join(phones),
     }
     for number, named in ((7, {"birth_date"}), (11, {"address"}), (13, {"phone", "email"})):
         if not fields[number] and cleared & named:
             fields[number] = NULL
     return segment_of("PID", fields)
+
+
+def _home_of(address: Address, kind: str) -> str:
+    return components(address.line, "", address.city, address.state, address.postal_code, "USA", kind)
 
 
 def doctor_of(doctor: Practitioner) -> str:

@@ -108,7 +108,11 @@ def _insurance(scene: Scene) -> Sequence[str]:
     address = scene.patient.address
     home = components(address.line, "", address.city, address.state, address.postal_code, "USA", "H") if address else ""
     name = components(scene.patient.family, scene.patient.given[0])
-    guarantor = segment_of("GT1", {1: "1", 3: name, 5: home, 10: "P", 11: "SEL^Self"})
+    payer_id = scene.patient.guarantor or scene.patient.id
+    paying = scene.patient if payer_id == scene.patient.id else scene.practice.patients[payer_id]
+    kinship = "SEL^Self" if paying is scene.patient else "SIB^Sibling"
+    who = components(paying.family, paying.given[0])
+    guarantor = segment_of("GT1", {1: "1", 3: who, 5: home, 10: "P", 11: kinship})
     plans = 1 + percent(25, scene.seed, "second-plan")
     rows = [guarantor]
     for place in range(1, plans + 1):
@@ -122,8 +126,9 @@ def _insurance(scene: Scene) -> Sequence[str]:
 
 
 def _merge(scene: Scene) -> Sequence[str]:
-    """The record that ends: a number which the practice gave to nobody."""
-    retired = f"9{number(scene.seed, 'retired') % 10**6:06d}"
+    """The record that ends: one that ended in this patient's, else a number which the practice gave to nobody."""
+    ended = [scene.practice.patients[one].mrn for one in scene.patient.replaces if one in scene.practice.patients]
+    retired = ended[-1] if ended else f"9{number(scene.seed, 'retired') % 10**6:06d}"
     return (segment_of("MRG", {1: components(retired, "", "", "EPIC", "MR")}),)
 
 

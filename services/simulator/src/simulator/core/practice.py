@@ -7,8 +7,8 @@ whenever it is asked for, and an appointment keeps its id from day to day; only 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from simulator.core.chance import below, choice, epic_id, number, percent
 from simulator.core.names import CITIES, LOCATIONS, NAMES, PRACTITIONERS, STREETS, VISIT_TYPES
 from simulator.core.people import People
+from simulator.core.population import NO_SHARES, Place, Role, Shares, mistyped, partner_place, place_of, places
 
 MRN_SYSTEM: Final = "urn:oid:1.2.840.114350.1.13.0.1.7.5.737384.0"
 CSN_SYSTEM: Final = "urn:oid:1.2.840.114350.1.13.0.1.7.3.698084.8"
@@ -59,6 +60,14 @@ class Patient:
     address: Address | None
     practitioner: str
     active: bool = True
+    former_address: Address | None = None
+    moved_on: date | None = None
+    """Where the patient lived until that day."""
+    guarantor: str | None = None
+    """Id of the patient who pays, where it is shared with somebody; None: the patient."""
+    replaced_by: str | None = None
+    replaces: tuple[str, ...] = ()
+    """Ids of the record that goes on, and of those that ended in this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +135,13 @@ class Practice:
     group: str
     by_cycle_day: Mapping[int, tuple[tuple[str, str], ...]] = field(repr=False)
     """Day of the cycle → (patient id, series) of who comes then."""
+    shares: Shares = NO_SHARES
+    made: int = 0
+    """How many patients the seed made; who is registered later has no special role."""
+
+    def special(self) -> Iterator[Place]:
+        """Everybody with a role, block by block."""
+        return places(self.seed, self.shares, self.made)
 
     def appointments_on(self, day: date) -> tuple[Appointment, ...]:
         """The appointments that begin on a day of the practice's time zone, by start."""
@@ -134,32 +150,46 @@ class Practice:
         return tuple(sorted(rows, key=lambda row: (row.start, row.id)))
 
 
-def make_practice(name: str, seed: int, *, patients: int, time_zone: str = "America/Chicago") -> Practice:
+def make_practice(
+    name: str, seed: int, *, patients: int, time_zone: str = "America/Chicago", shares: Shares = NO_SHARES
+) -> Practice:
     """The practice of a seed with so many patients. Raises ValueError for less than one patient."""
     if patients < 1:
         raise ValueError("a practice has one patient or more")
     seed = number(seed, "practice", name)
     staff = [_practitioner(seed, index) for index in range(len(PRACTITIONERS))]
-    places = [Location(epic_id(seed, "location", code), title, code) for title, code in LOCATIONS]
+    rooms = [Location(epic_id(seed, "location", code), title, code) for title, code in LOCATIONS]
     people = People(
-        tuple(epic_id(seed, "patient", index) for index in range(patients)), lambda index: _patient(seed, index, staff)
+        tuple(epic_id(seed, "patient", index) for index in range(patients)),
+        lambda index: _person(seed, index, staff, shares, patients),
     )
+    ended = {
+        epic_id(seed, "patient", place.index): epic_id(seed, "patient", place.partner)
+        for place in places(seed, shares, patients)
+        if place.role is Role.MERGED
+    }
     days: dict[int, list[tuple[str, str]]] = {}
     for patient_id in people:
         for series in ("first", "second"):
             if series == "second" and not percent(DAY_SHARE_OF_SECOND_SERIES, seed, "second", patient_id):
                 continue
             working_day = below(WORKING_DAYS, seed, "day", series, patient_id)
-            days.setdefault(working_day // 5 * 7 + working_day % 5, []).append((patient_id, series))
+            cycle_day = working_day // 5 * 7 + working_day % 5
+            # The visits of a record that ended are those of the one that goes on; they keep their days.
+            survivor = ended.get(patient_id)
+            row = (patient_id, series) if survivor is None else (survivor, f"{series} of {patient_id}")
+            days.setdefault(cycle_day, []).append(row)
     return Practice(
         name,
         seed,
         ZoneInfo(time_zone),
         people,
         {row.id: row for row in staff},
-        {row.id: row for row in places},
+        {row.id: row for row in rooms},
         epic_id(seed, "group"),
         {day: tuple(rows) for day, rows in days.items()},
+        shares,
+        patients,
     )
 
 
@@ -197,6 +227,55 @@ def _patient(seed: int, index: int, staff: list[Practitioner]) -> Patient:
         address=Address(line, city, state, f"{zip_prefix}{below(100, seed, 'zip', index):02d}"),
         practitioner=_doctor_of(seed, index, [row.id for row in staff]),
     )
+
+
+def _person(seed: int, index: int, staff: list[Practitioner], shares: Shares, count: int) -> Patient:
+    """The patient of an index with the role that it has; who was registered after the first `count` has none."""
+    own = _patient(seed, index, staff)
+    if index >= count:
+        return own
+    other = partner_place(seed, shares, index, count)
+    if other is not None and other.role is Role.TWIN:
+        return replace(own, guarantor=own.id)
+    if other is not None and other.role is Role.MERGED:
+        return replace(own, replaces=(epic_id(seed, "patient", other.index),))
+    place = place_of(seed, shares, index)
+    if place is None:
+        return own
+    return _with_role(seed, own, place, _patient(seed, place.partner, staff))
+
+
+def _with_role(seed: int, own: Patient, place: Place, partner: Patient) -> Patient:
+    index = place.index
+    if place.role is Role.MOVED:
+        city, state, zip_prefix = choice(CITIES, seed, "former-city", index)
+        line = f"{10_000 + below(900, seed, 'former-house', index)} {choice(STREETS, seed, 'former-street', index)}"
+        return replace(
+            own,
+            former_address=Address(line, city, state, f"{zip_prefix}{below(100, seed, 'former-zip', index):02d}"),
+            moved_on=date(2023, 1, 1) + timedelta(days=below(360, seed, "moved", index)),
+            # 608 is another exchange area than everybody else's: the phone changed with the move.
+            phone=f"608-555-01{below(100, seed, 'phone', index):02d}",
+        )
+    if place.role is Role.TWIN:
+        _, female, male = NAMES[place.partner % len(NAMES)]
+        names = [name for name in (*female, *male) if name != partner.given[0]]
+        given = choice(names, seed, "twin-given", index)
+        return replace(
+            own,
+            family=partner.family,
+            given=(given,),
+            sex="female" if given in female else "male",
+            birth_date=partner.birth_date,
+            address=partner.address,
+            phone=partner.phone,
+            guarantor=partner.id,
+        )
+    double = replace(partner, id=own.id, mrn=own.mrn, email=own.email, practitioner=own.practitioner)
+    if place.role is Role.DUPLICATE:
+        family, born = mistyped(partner.family, partner.birth_date, seed, index)
+        return replace(double, family=family, birth_date=born)
+    return replace(double, active=False, replaced_by=partner.id)
 
 
 def _doctor_of(seed: int, index: int, staff: Sequence[str]) -> str:

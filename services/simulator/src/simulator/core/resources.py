@@ -10,6 +10,7 @@ from simulator.core.practice import (
     MRN_SYSTEM,
     NPI_SYSTEM,
     VISIT_TYPE_SYSTEM,
+    Address,
     Appointment,
     Location,
     Patient,
@@ -59,7 +60,14 @@ def patient_resource(practice: Practice, patient: Patient) -> dict[str, Any]:
     if patient.birth_date:
         resource["birthDate"] = patient.birth_date.isoformat()
     if patient.address:
-        resource["address"] = [_address(patient)]
+        resource["address"] = [_address(patient.address, "home")]
+    if patient.former_address:
+        ended = {"period": {"end": patient.moved_on.isoformat()}} if patient.moved_on else {}
+        resource.setdefault("address", []).append(_address(patient.former_address, "old") | ended)
+    links = [("replaced-by", patient.replaced_by)] if patient.replaced_by else []
+    links += [("replaces", other) for other in patient.replaces]
+    if links:
+        resource["link"] = [{"other": {"reference": f"Patient/{other}"}, "type": kind} for kind, other in links]
     doctor = practice.practitioners[patient.practitioner]
     resource["generalPractitioner"] = [
         {"reference": f"Practitioner/{doctor.id}", "type": "Practitioner", "display": staff_name(doctor)}
@@ -67,11 +75,9 @@ def patient_resource(practice: Practice, patient: Patient) -> dict[str, Any]:
     return resource
 
 
-def _address(patient: Patient) -> dict[str, Any]:
-    address = patient.address
-    assert address is not None
+def _address(address: Address, use: str) -> dict[str, Any]:
     return {
-        "use": "home",
+        "use": use,
         "line": [address.line],
         "city": address.city,
         "state": address.state,

@@ -54,6 +54,8 @@ def patient_row(practice: Practice, patient: Patient) -> dict[str, str]:
         "gender": _SEX.get(patient.sex, "U"),
         "dateofbirth": patient.birth_date.strftime("%m/%d/%Y") if patient.birth_date else "",
         "mrn": patient.mrn,
+        "Inactive": "N" if patient.active else "Y",
+        "MergedIntoID": str(practice.patients.index_of(patient.replaced_by) + 1) if patient.replaced_by else "",
         "HomePhone": patient.phone or "",
         "Email": patient.email or "",
         "Addressline1": address.line if address else "",

@@ -10,6 +10,7 @@ from simulator.core.chart import Chart
 from simulator.core.clients import Clients
 from simulator.core.faults import Faults
 from simulator.core.grants import Grants
+from simulator.core.population import NO_SHARES, Shares
 from simulator.core.practice import make_practice
 from simulator.core.servers import Servers, Vendor
 from simulator.core.tokens import Tokens
@@ -19,7 +20,14 @@ class World:
     """The simulated vendor with its practices; a practice is made when it is first asked for."""
 
     def __init__(
-        self, practices: Sequence[str], *, seed: int, patients: int, token_life_s: int, export_takes_s: float
+        self,
+        practices: Sequence[str],
+        *,
+        seed: int,
+        patients: int,
+        token_life_s: int,
+        export_takes_s: float,
+        shares: Shares = NO_SHARES,
     ) -> None:
         self.names = tuple(practices)
         self.clients = Clients()
@@ -31,6 +39,7 @@ class World:
         self.servers = Servers(frozenset(self.names))
         self._seed = seed
         self._patients = patients
+        self._shares = shares
         self._charts: dict[str, Chart] = {}
 
     def chart(self, name: str) -> Chart | None:
@@ -39,7 +48,9 @@ class World:
             return None
         chart = self._charts.get(name)
         if chart is None:
-            chart = self._charts[name] = Chart(make_practice(name, self._seed, patients=self._patients))
+            chart = self._charts[name] = Chart(
+                make_practice(name, self._seed, patients=self._patients, shares=self._shares)
+            )
         return chart
 
     def epic_chart(self, name: str) -> Chart | None:

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from common.models.errors import SuiteError
 from common.models.integration import Channel, Integration
-from pms.capabilities import capability
 from pms.fhir import Bundle, appointments_in_window, by_ids, references
+from pms.offers import Offers, offers_of
 from sync.core.incoming import Incoming, Origin
 from sync.core.mapping.mapper import Mapper
 from sync.core.mapping.value_map import Unmapped
@@ -70,7 +70,8 @@ class FetchPage:
     async def __call__(self, run: Run, cursor: RunCursor, integration: Integration, channel: Channel) -> FetchedPage:
         """Raises SuiteError `peer.*`, `credential.*` or `mapping.refused`."""
         mapper = await self.load_mapper(run.tenant, integration.id)
-        source = capability(integration.vendor, Resource.APPOINTMENT.fhir)
+        offers = _offers(integration)
+        source = offers.of(Resource.APPOINTMENT.fhir)
         page_records = min(self.page_records_max, source.page_records_max if source else self.page_records_max)
         wanted = page_request(run, cursor, page_records=page_records)
         if wanted.link is None:
@@ -81,13 +82,13 @@ class FetchPage:
         content_key = page_key(cursor, [_id_of(row) for row in appointments])
         page = FetchedPage(bundle.next, [wanted.key, *([content_key] if content_key else [])], mapper)
         patients = list(dict.fromkeys(one for row in appointments for one in references(row, Resource.PATIENT.fhir)))
-        if strategy_of(integration.vendor, run.resource) is Strategy.REFERENCED:
+        if strategy_of(offers, run.resource) is Strategy.REFERENCED:
             had = await self.runs.seen(run.id, [id_key(one) for one in patients])
             unknown = [one for one in patients if id_key(one) not in had]
             page.asked = [id_key(one) for one in unknown]
             page.add(run, await self._by_ids(integration, channel, unknown), Resource.PATIENT.fhir)
             return page
-        if fetches_patients(integration.vendor):
+        if fetches_patients(offers):
             # An appointment needs its patient; those we know already are the business of the patients' own runs.
             missing = await self.records.unlinked(run.tenant, integration.id, Resource.PATIENT.value, patients)
             unknown = [one for one in patients if one in missing]
@@ -96,9 +97,14 @@ class FetchPage:
         return page
 
     async def sample(self, integration: Integration, channel: Channel, resource: Resource, today: date) -> Resources:
-        """Up to one page of what an incremental run would see; nothing is noted. Raises as a page does."""
+        """Up to one page of what an incremental run would see; nothing is noted.
+
+        Raises SuiteError `run.resource-unsupported`, `peer.*` or `credential.*`.
+        """
+        offers = _offers(integration)
+        strategy_of(offers, resource)
         window = windows_of(Mode.INCREMENTAL, today)[0]
-        source = capability(integration.vendor, Resource.APPOINTMENT.fhir)
+        source = offers.of(Resource.APPOINTMENT.fhir)
         count = min(self.page_records_max, source.page_records_max if source else self.page_records_max)
         bundle = await self.pms.search(
             integration, channel, appointments_in_window(window.first, window.last, count=count)
@@ -111,7 +117,7 @@ class FetchPage:
 
     async def _by_ids(self, integration: Integration, channel: Channel, ids: Sequence[str]) -> Resources:
         """Patients by id, as many per request as the vendor allows. An id that may not stand in a list is left out."""
-        row = capability(integration.vendor, Resource.PATIENT.fhir)
+        row = _offers(integration).of(Resource.PATIENT.fhir)
         size = row.ids_per_request_max if row else 1
         askable = [one for one in ids if "," not in one]
         found: list[Mapping[str, Any]] = []
@@ -127,6 +133,10 @@ class FetchPage:
                 bundle = await self.pms.follow(integration, channel, bundle.next, request.operation)
                 found += _patients(bundle)
         return list({_id_of(resource): resource for resource in found}.values())
+
+
+def _offers(integration: Integration) -> Offers:
+    return offers_of(integration.vendor, integration.capability_overrides)
 
 
 def _patients(bundle: Bundle) -> list[Mapping[str, Any]]:
