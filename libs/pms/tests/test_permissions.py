@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from common.models.integration import Vendor
 from pms.capabilities import Interaction
+from pms.offers import offers_of
 from pms.permissions import (
     WORDINGS,
     Need,
@@ -101,10 +102,14 @@ def test_scopes_that_were_asked_for_and_not_granted() -> None:
 
 
 def test_a_resource_reached_by_reference_needs_its_source() -> None:
-    found = needs_of(Vendor.EPIC, "Patient", [S], "schedule")
+    found = needs_of(offers_of(Vendor.EPIC), "Patient", [S], "schedule")
     assert [(need.resource, need.interaction) for need in found] == [("Patient", S), ("Appointment", S)]
-    assert [need.resource for need in needs_of(Vendor.FHIR, "Patient", [S, R], "x")] == ["Patient", "Patient"]
-    assert [need.resource for need in needs_of(Vendor.EPIC, "Unheard", [S], "x")] == ["Unheard"]
+    plain = offers_of(Vendor.FHIR)
+    assert [need.resource for need in needs_of(plain, "Patient", [S, R], "x")] == [
+        "Patient",
+        "Patient",
+    ]
+    assert [need.resource for need in needs_of(offers_of(Vendor.EPIC), "Unheard", [S], "x")] == ["Unheard"]
 
 
 def test_scopes_to_ask_for_in_both_versions() -> None:

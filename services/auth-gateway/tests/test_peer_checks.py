@@ -23,6 +23,7 @@ from auth_gateway.use_cases.connection_stages import expected_version, metadata_
 from common.models.access import Role
 from common.models.integration import Vendor
 from common.testing import TENANT, RunningSuite, make_test_runtime, running
+from pms.offers import offers_of
 
 Scripted = tuple[int, dict[str, str], bytes]
 FHIR = {"content-type": "application/fhir+json"}
@@ -303,9 +304,9 @@ def test_any_bytes_are_judged(raw: bytes) -> None:
 
 
 def test_what_is_read_in_a_test() -> None:
-    assert read_resource(Vendor.EPIC, ["openid", "system/Location.rs", "system/Patient.rs"]) == "Location"
-    assert read_resource(Vendor.EPIC, ["system/Slot.rs"]) == "Patient"
-    assert read_resource(Vendor.FILES, []) == "Patient"
+    assert read_resource(offers_of(Vendor.EPIC), ["openid", "system/Location.rs", "system/Patient.rs"]) == "Location"
+    assert read_resource(offers_of(Vendor.EPIC), ["system/Slot.rs"]) == "Patient"
+    assert read_resource(offers_of(Vendor.FILES), []) == "Patient"
 
 
 async def checked(suite: RunningSuite, path: str, asked: dict[str, Any], status: int = 200) -> dict[str, Any]:

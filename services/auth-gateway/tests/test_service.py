@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from joserfc.jwk import KeySet
 from auth_gateway.adapters.tables import Base
 from auth_gateway.module import build
 from common.models.access import Role
+from common.models.clock import parse_instant
 from common.runtime.authentication import sign_service_assertion
 from common.runtime.database import schema_differences
 from common.runtime.peers import TOKEN_EXCHANGE, TOKEN_TYPE_JWT
@@ -170,6 +172,25 @@ async def test_while_the_provider_is_away_the_token_is_used_to_its_end(
         refused = await client.post(f"{path}:refresh")
     assert (refused.status_code, refused.json()["code"]) == (502, "credential.refresh-failed")
     assert await token(suite, path) == (200, first)
+
+
+@pytest.mark.parametrize(("own", "life_s"), [({}, 120), ({"token_life_max_s": 60}, 60)])
+async def test_a_vendors_timing_holds_where_the_credential_says_nothing(
+    tmp_path: Path, provider: TokenEndpoint, monkeypatch: pytest.MonkeyPatch, own: dict[str, int], life_s: int
+) -> None:
+    monkeypatch.setenv("PS_AUTH_TOKEN_LIVES_S_MAX", '{"epic": 120, "cerner": 30}')
+    monkeypatch.setenv("PS_AUTH_REFRESH_MARGINS_S", '{"epic": 118}')
+    async with running(make_test_runtime(tmp_path, "auth-gateway"), build) as up:
+        async with up.client(Role.PLATFORM_OPERATOR, tenant="platform") as client:
+            assert (await client.post("/auth/v1/tenants", json={"name": "p", "id": TENANT})).status_code == 201
+        path = await credential(up, provider, **own)
+        status, first = await token(up, path)
+        assert status == 200
+        async with up.client(Role.TENANT_ADMIN) as client:
+            shown = (await client.get(path)).json()["token"]
+        left = (parse_instant(shown["expires_at"]) - datetime.now(UTC)).total_seconds()
+        assert life_s - 30 < left <= life_s
+        assert first["expires_at"] == shown["expires_at"]
 
 
 async def test_a_refusal_is_said_and_not_hammered(suite: RunningSuite, provider: TokenEndpoint) -> None:

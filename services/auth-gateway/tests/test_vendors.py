@@ -87,3 +87,24 @@ def test_ways_in_and_out() -> None:
     ]
     assert "192.0.2.7" in sheet_text("x", ["192.0.2.7"], found)
     assert "nothing yet" in sheet_text("x", [], [])
+
+
+async def test_an_installation_offers_what_its_engineers_say(suite: RunningSuite) -> None:
+    slot = {"resource": "Slot", "interactions": ["search"], "cursor": "date-window", "note": "IT, 2026-11-02"}
+    off = {"resource": "Encounter", "offered": False}
+    async with suite.client(Role.TENANT_ADMIN) as client:
+        body = {"name": "Epic", "vendor": "epic", "capability_overrides": [slot, off]}
+        made = (await client.post("/auth/v1/integrations", json=body)).json()
+        path = f"/auth/v1/integrations/{made['id']}"
+        offers = {row["resource"]: row for row in (await client.get(f"{path}/offers")).json()["items"]}
+        assert offers["Slot"]["overridden"] == ["cursor", "interactions", "note"]
+        assert offers["Slot"]["source"] == "installation"
+        assert offers["Patient"]["overridden"] == []
+        assert "Encounter" not in offers
+        wrong = {"capability_overrides": [{"resource": "Patient", "reached_from": "Nothing"}]}
+        refused = await client.patch(path, json=wrong, headers={"If-Match": '"1"'})
+        assert refused.status_code == 422
+        assert [row["pointer"] for row in refused.json()["errors"]] == ["/capability_overrides/0/reached_from"]
+        wrong = {"capability_overrides": [{"resource": "Patient", "cursor": "magic"}]}
+        unknown = await client.patch(path, json=wrong, headers={"If-Match": '"1"'})
+        assert unknown.status_code == 422

@@ -160,6 +160,47 @@ async def test_a_change_record_goes_from_plan_to_result(suite: RunningSuite) -> 
     await ask(suite, "POST", "/changes", 422, json={"integration_id": "x", "what": "y"})
 
 
+async def test_a_system_that_wants_change_records_changes_only_under_one(suite: RunningSuite) -> None:
+    path = await integration(suite)
+    await change(suite, path, change_record_required=True)
+    await change(suite, path, product="a draft is nobody's yet")
+    await ask(suite, "POST", f"{path}:resume")
+    version = (await ask(suite, "GET", path))["version"]
+    held = {"If-Match": f'"{version}"'}
+
+    async def refused(method: str, below: str, headers: dict[str, str] | None = None, **options: Any) -> None:
+        answer = await ask(suite, method, f"{path}{below}", 409, headers={**held, **(headers or {})}, **options)
+        assert answer["code"] == "change.required"
+
+    await refused("PATCH", "", json={"product": "R4"})
+    await refused("PATCH", "", json={"change_record_required": False})
+    await refused("PUT", "/channels/fhir", json=CHANNEL | {"time_zone": "America/Chicago"})
+    await refused("DELETE", "/channels/fhir")
+    await refused("POST", ":rollback", json={"version": 2, "reason": "go back"})
+    basic = {"method": "http_basic", "username": "u", "secret": "s"}
+    await refused("PUT", "/credentials/api", json=basic)
+    confirmation = (await ask(suite, "POST", f"{path}:delete-preview"))["confirmation"]
+    await refused("DELETE", "", params={"confirmation": confirmation})
+    await ask(suite, "POST", f"{path}:pause")
+    await ask(suite, "POST", f"{path}:resume")
+
+    other = await ask(suite, "POST", "/integrations", 201, json={"name": "Other", "vendor": "fhir"})
+    plan = {"what": "New endpoint", "why": "The vendor moves"}
+    foreign = await ask(suite, "POST", "/changes", 201, json={"integration_id": other["id"], **plan})
+    record = await ask(suite, "POST", "/changes", 201, json={"integration_id": path.rsplit("/", 1)[1], **plan})
+    held = {"If-Match": f'"{(await ask(suite, "GET", path))["version"]}"'}
+    await refused("PATCH", "", {"X-Change-Record": foreign["id"]}, json={"product": "R4"})
+    under = held | {"X-Change-Record": record["id"], "X-Change-Reason": "as planned"}
+    saved = await ask(suite, "PATCH", path, json={"product": "R4"}, headers=under)
+    await ask(suite, "PUT", f"{path}/credentials/api", json=basic, headers=under)
+    shown = await ask(suite, "GET", f"/changes/{record['id']}")
+    made = [(one["version"], one["reason"], one["change_id"]) for one in shown["configuration_versions"]]
+    assert made == [(saved["version"], "as planned", record["id"])]
+    await ask(suite, "POST", f"/changes/{record['id']}:withdraw", json={"result": "not now"})
+    held = {"If-Match": f'"{saved["version"]}"'}
+    await refused("PATCH", "", {"X-Change-Record": record["id"]}, json={"product": "STU3"})
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),

@@ -1,6 +1,8 @@
 """Oracle Health's and plain FHIR servers over their wire: tokens, demands of searches, pages, writes with ETags."""
 
+import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -228,3 +230,79 @@ async def test_scopes_are_kept_to(suite: RunningSuite) -> None:
         assert (await client.post(f"{server['fhir_base']}/Patient", json=body)).status_code == 403
         statement = (await client.get(f"{server['fhir_base']}/metadata")).json()
         assert {row["type"] for row in statement["rest"][0]["resource"]} == set(ALL)
+
+
+async def exported(client: httpx.AsyncClient, server: dict[str, Any], **query: str) -> httpx.Response:
+    url = f"{server['fhir_base']}/Group/{server['group_id']}/$export"
+    return await client.get(url, params=query, headers={"prefer": "respond-async"})
+
+
+async def wait_for_export(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
+    for _ in range(200):
+        answer = await client.get(url)
+        if answer.status_code == 200:
+            return dict(answer.json())
+        assert answer.status_code == 202, answer.text
+        assert answer.headers["x-progress"].endswith("% complete")
+        await asyncio.sleep(0.05)
+    raise AssertionError("the export never ended")
+
+
+@pytest.fixture
+def quick_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PS_SIMULATOR_EXPORT_TAKES_S", "0.2")
+
+
+@pytest.mark.usefixtures("quick_exports")
+async def test_a_plain_server_exports_its_group(tmp_path: Path) -> None:
+    async with running(make_test_runtime(tmp_path, "simulator"), build) as suite:
+        server = await make(suite, "fhir")
+        async with await reach(suite, server) as client:
+            started = await exported(client, server, _type="Patient,Appointment,Coverage")
+            assert started.status_code == 202, started.text
+            status = started.headers["content-location"]
+            manifest = await wait_for_export(client, status)
+            assert [row["type"] for row in manifest["output"]] == ["Patient", "Appointment", "Coverage"]
+            files = {row["type"]: (await client.get(row["url"])).text.splitlines() for row in manifest["output"]}
+            assert len(files["Patient"]) == 60
+            patient = json.loads(files["Patient"][0])
+            assert (patient["resourceType"], "lastUpdated" in patient["meta"]) == ("Patient", True)
+            visits = [json.loads(line)["participant"][0]["actor"]["reference"] for line in files["Appointment"]]
+            assert set(visits) <= {f"Patient/{json.loads(line)['id']}" for line in files["Patient"]}
+            late = await exported(client, server, _type="Patient", _since="2100-01-01T00:00:00Z")
+            none = await wait_for_export(client, late.headers["content-location"])
+            assert (await client.get(none["output"][0]["url"])).text == ""
+            assert (await client.delete(status)).status_code == 202
+            assert (await client.get(status)).status_code == 404
+            for wrong in ({"_type": "Patient,Slot"}, {"_since": "yesterday"}, {"_since": "2026-01-01T00:00:00"}):
+                assert (await exported(client, server, **wrong)).status_code == 400
+            unasked = await client.get(f"{server['fhir_base']}/Group/{server['group_id']}/$export")
+            assert unasked.status_code == 400
+        async with suite.client() as stranger:
+            assert (await exported(stranger, server)).status_code == 401
+
+
+@pytest.mark.usefixtures("quick_exports")
+async def test_oracle_health_exports_one_at_a_time_and_sends_readers_on(tmp_path: Path) -> None:
+    async with running(make_test_runtime(tmp_path, "simulator"), build) as suite:
+        server = await make(suite, "cerner")
+        async with await reach(suite, server) as client:
+            started = await exported(client, server, _type="Patient")
+            throttled = await exported(client, server, _type="Patient")
+            assert (throttled.status_code, throttled.headers["retry-after"]) == (429, "600")
+            manifest = await wait_for_export(client, started.headers["content-location"])
+            sent_on = await client.get(manifest["output"][0]["url"])
+            assert sent_on.status_code == 307
+            place = sent_on.headers["location"]
+            assert (await client.get(place)).status_code == 400, "a store takes no Authorization header"
+        async with suite.client() as bare:
+            stored = await bare.get(place)
+            assert (stored.status_code, len(stored.text.splitlines())) == (200, 60)
+            assert (await bare.get(place[:-1] + ("0" if place[-1] != "0" else "1"))).status_code == 403
+
+
+async def test_an_export_is_of_what_the_scopes_let_be_read(suite: RunningSuite) -> None:
+    server = await make(suite, "cerner", "system/Patient.rs", "system/Group.r")
+    async with await reach(suite, server) as client:
+        assert (await exported(client, server, _type="Appointment")).status_code == 403
+        assert (await exported(client, server)).status_code == 202

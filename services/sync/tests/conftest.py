@@ -38,6 +38,7 @@ from common.runtime.tables import OUTBOX
 from common.testing import TENANT
 from pms.fhir import Bundle, FhirRequest
 from sync import module
+from sync.adapters.mapping_store import SqlMappingStore
 from sync.adapters.quarantine_store import SqlQuarantineStore
 from sync.adapters.record_store import SqlRecordStore
 from sync.adapters.run_store import SqlRunStore
@@ -50,6 +51,7 @@ from sync.ports import RawMessage, RecordQuery
 from sync.use_cases.apply_messages import ApplyMessages
 from sync.use_cases.end_run import cancel_run
 from sync.use_cases.fetch_page import FetchPage
+from sync.use_cases.load_mapper import LoadMapper
 from sync.use_cases.start_run import StartRun
 from sync.use_cases.synchronise import Synchronise
 from sync.use_cases.tick_schedules import TickSchedules
@@ -193,6 +195,8 @@ class House:
         self.quarantine = SqlQuarantineStore(database, StaticKeyRing(), clock, ids)
         self.schedules = SqlScheduleStore(database, clock)
         self.messages = MemoryMessages()
+        self.mappings = SqlMappingStore(database, clock)
+        self.load_mapper = LoadMapper(self.mappings)
         synchronise = Synchronise(
             transactions=database,
             leases=self.leases,
@@ -200,7 +204,8 @@ class House:
             runs=self.runs,
             records=self.records,
             quarantine=self.quarantine,
-            fetch_page=FetchPage(pms, self.runs, self.records, 100),
+            fetch_page=FetchPage(pms, self.runs, self.records, 100, self.load_mapper),
+            mappings=self.mappings,
             clock=clock,
             ids=ids,
             look_every_s=0.01,

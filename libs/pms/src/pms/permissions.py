@@ -14,8 +14,9 @@ from enum import StrEnum
 from typing import Final
 
 from common.models.integration import Vendor
-from pms.capabilities import Interaction, capability
+from pms.capabilities import Interaction
 from pms.fhir import FhirRequest
+from pms.offers import Offers
 from pms.signatures import Signature
 
 _SCOPE: Final = re.compile(r"(patient|user|system)/([A-Za-z]{1,64}|\*)\.(read|write|\*|c?r?u?d?s?)(\?.*)?")
@@ -78,10 +79,10 @@ class Need:
         return _LETTERS[self.interaction]
 
 
-def needs_of(vendor: Vendor, resource: str, interactions: Iterable[Interaction], purpose: str) -> tuple[Need, ...]:
+def needs_of(offers: Offers, resource: str, interactions: Iterable[Interaction], purpose: str) -> tuple[Need, ...]:
     """Rights that a resource's interactions need, with those of the resource that its ids come from."""
     wanted = [Need(resource, interaction, purpose) for interaction in interactions]
-    row = capability(vendor, resource)
+    row = offers.of(resource)
     source = row.reached_from if row is not None else None
     if source is not None:
         wanted.append(Need(source, Interaction.SEARCH, f"ids of {resource}"))

@@ -13,4 +13,6 @@ class Source(StrEnum):
     LIVE_CAPTURE = "live-capture"
     CLIENT_CODE = "client-code"
     SECOND_HAND = "second-hand"
+    INSTALLATION = "installation"
+    """Stated by the engineers of this very installation."""
     ASSUMED = "assumed"

@@ -86,6 +86,7 @@ ACCESS: Final = (
     Access("GET", "/vendors", READ_STATE),
     Access("GET", "/vendors/{vendor}", READ_STATE),
     Access("GET", _INTEGRATION + "/network-sheet", READ_STATE),
+    Access("GET", _INTEGRATION + "/offers", READ_STATE),
     Access("PUT", _CHANNEL, CONFIGURE),
     Access("GET", _CHANNEL, READ_STATE),
     Access("DELETE", _CHANNEL, CONFIGURE),

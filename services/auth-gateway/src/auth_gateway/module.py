@@ -53,6 +53,7 @@ from auth_gateway.api import vendor_tools
 from auth_gateway.api import vendors as vendors_api
 from auth_gateway.api import versions as versions_api
 from auth_gateway.consumers import subscriptions
+from auth_gateway.core.refresh import TokenTiming
 from auth_gateway.settings import AuthGatewaySettings
 from auth_gateway.use_cases.authorize_credential import AuthorizeCredential
 from auth_gateway.use_cases.check_permissions import Checker, Question, check_permissions
@@ -99,7 +100,7 @@ def build(runtime: Runtime) -> Module:
         leases,
         clock,
         ids,
-        settings.refresh_at_share,
+        TokenTiming(settings.refresh_at_share, settings.refresh_margins_s, settings.token_lives_s_max),
         moves.admit,
     )
     issue = partial(
@@ -171,7 +172,7 @@ def _change_routes(
         return (await tenants.keyring.tenant(tenant)).pseudonym("delete-integration", text)
 
     router.include_router(versions_api.router(integrations, versions, credentials, confirm, clock, ids))
-    router.include_router(changes_api.router(SqlChangeStore(database, clock), integrations, clock, ids))
+    router.include_router(changes_api.router(SqlChangeStore(database, clock), integrations, versions, clock, ids))
     router.include_router(vendors_api.router(integrations, credentials, settings.egress_addresses))
 
 
@@ -206,6 +207,7 @@ def _credential_routes(
         partial(obtain_token, broker),
         partial(lend_credential, broker.credentials, broker.clock),
         partial(put_credential, broker),
+        SqlChangeStore(database, broker.clock).require,
     )
     authorize = AuthorizeCredential(
         broker,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from auth_gateway.core.change_record import ChangeRecord
+from auth_gateway.core.change_record import ChangeRecord, Why
 from auth_gateway.core.configuration import Document
 from auth_gateway.core.methods import Grant, TokenCall
 from auth_gateway.core.peer_answers import Probe, Reply, SmartConfiguration, UnityReply
@@ -41,6 +41,7 @@ class Credential:
     tenant: str
     integration_id: str
     name: str
+    vendor: Vendor
     method: str
     client_id: str
     token_url: str
@@ -140,7 +141,7 @@ class Authorizations(Protocol):
 class Integrations(Protocol):
     """Integrations with their channels; every change is audited and announced with its own transaction."""
 
-    async def add(self, caller: Caller, document: Document, reason: str | None = None) -> None:
+    async def add(self, caller: Caller, document: Document, why: Why = ...) -> None:
         """Raises SuiteError `integration.name-taken`."""
 
     async def get(self, tenant: str, integration_id: str) -> Document:
@@ -156,9 +157,10 @@ class Integrations(Protocol):
         after: Document,
         action: str,
         changed: Sequence[str],
-        reason: str | None = None,
+        why: Why = ...,
     ) -> None:
-        """Raises SuiteError `request.version-changed` when somebody was quicker, `integration.name-taken`."""
+        """Raises SuiteError `request.version-changed` when somebody was quicker, `integration.name-taken`, or
+        `change.required` when the configuration changes without the change record that it wants."""
 
 
 class Versions(Protocol):
@@ -170,14 +172,18 @@ class Versions(Protocol):
     async def list(self, tenant: str, integration_id: str, cursor: str | None, limit: int) -> Page[Version]:
         """Newest first."""
 
+    async def under(self, tenant: str, change_id: str, limit: int) -> Sequence[Version]:
+        """Those that were saved under a change record, by number."""
+
     async def counterpart(self, tenant: str, integration_id: str) -> Document | None:
         """The integration that was promoted from this one."""
 
     async def counts(self, tenant: str, integration_id: str) -> Mapping[str, int]:
         """How many credentials and versions there are of an integration."""
 
-    async def remove(self, caller: Caller, document: Document, reason: str | None) -> None:
-        """The integration with its credentials; versions stay. Raises SuiteError `request.version-changed`."""
+    async def remove(self, caller: Caller, document: Document, why: Why) -> None:
+        """The integration with its credentials; versions stay. Raises SuiteError `request.version-changed` or
+        `change.required`."""
 
 
 class Changes(Protocol):
@@ -193,6 +199,9 @@ class Changes(Protocol):
         self, tenant: str, integration_id: str | None, state: str | None, cursor: str | None, limit: int
     ) -> Page[ChangeRecord]:
         """Newest first."""
+
+    async def require(self, tenant: str, integration_id: str, change_id: str | None) -> None:
+        """Raises SuiteError `change.required` when the record does not cover a change of the integration now."""
 
     async def save(self, caller: Caller, before: ChangeRecord, after: ChangeRecord, action: str) -> None:
         """Raises SuiteError `request.version-changed` when somebody was quicker."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from common.models.integration import Vendor
 from common.runtime.settings import ServiceSettings
 
 
@@ -20,6 +21,13 @@ class AuthGatewaySettings(ServiceSettings):
     )
     refresh_at_share: float = Field(
         default=0.8, gt=0, lt=1, description="share of a token's life after which a new one is asked for"
+    )
+    refresh_margins_s: dict[Vendor, Annotated[int, Field(ge=5, le=86_400)]] = Field(
+        default_factory=dict,
+        description="vendor → seconds before a token's end when a new one is asked for; a credential's own go before",
+    )
+    token_lives_s_max: dict[Vendor, Annotated[int, Field(ge=30, le=86_400)]] = Field(
+        default_factory=dict, description="vendor → seconds that a token is used at most; a credential's own go before"
     )
     service_token_life_s: int = Field(
         default=300, ge=30, le=3600, description="life of the tokens that services act with"

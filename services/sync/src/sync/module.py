@@ -11,6 +11,7 @@ from common.runtime.runtime import Runtime
 from common.runtime.settings import load
 from sync.access import ACCESS
 from sync.adapters.hl7_messages import PeerMessages
+from sync.adapters.mapping_store import SqlMappingStore
 from sync.adapters.pms_client import HttpPms
 from sync.adapters.quarantine_store import SqlQuarantineStore
 from sync.adapters.record_store import SqlRecordStore
@@ -23,12 +24,24 @@ from sync.consumers import subscriptions
 from sync.settings import SyncSettings
 from sync.use_cases.apply_messages import ApplyMessages
 from sync.use_cases.fetch_page import FetchPage
+from sync.use_cases.load_mapper import LoadMapper
 from sync.use_cases.start_run import StartRun
 from sync.use_cases.synchronise import Synchronise
 from sync.use_cases.tick_schedules import TickSchedules
 from sync.use_cases.work_runs import WorkRuns
 
 NAME = "sync"
+
+
+def _pms(runtime: Runtime, settings: SyncSettings) -> HttpPms:
+    return HttpPms(
+        runtime.outbound,
+        runtime.peers,
+        runtime.clock,
+        runtime.ids,
+        timeout_s=settings.request_timeout_s,
+        wait_s_max=settings.retry_wait_s_max,
+    )
 
 
 def build(runtime: Runtime) -> Module:
@@ -41,14 +54,9 @@ def build(runtime: Runtime) -> Module:
     runs = SqlRunStore(database, clock, ids, runtime.source(NAME))
     quarantine = SqlQuarantineStore(database, runtime.keyring, clock, ids)
     schedules = SqlScheduleStore(database, clock)
-    pms = HttpPms(
-        runtime.outbound,
-        runtime.peers,
-        clock,
-        ids,
-        timeout_s=settings.request_timeout_s,
-        wait_s_max=settings.retry_wait_s_max,
-    )
+    mappings = SqlMappingStore(database, clock)
+    load_mapper = LoadMapper(mappings)
+    pms = _pms(runtime, settings)
     synchronise = Synchronise(
         transactions=database,
         leases=leases,
@@ -56,7 +64,8 @@ def build(runtime: Runtime) -> Module:
         runs=runs,
         records=records,
         quarantine=quarantine,
-        fetch_page=FetchPage(pms, runs, records, settings.page_records_max),
+        fetch_page=FetchPage(pms, runs, records, settings.page_records_max, load_mapper),
+        mappings=mappings,
         clock=clock,
         ids=ids,
         look_every_s=settings.poll_every_s,

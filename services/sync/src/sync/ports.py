@@ -14,6 +14,8 @@ from common.runtime.authentication import Caller
 from pms.fhir import Bundle, FhirRequest
 from sync.core.hl7_reading import Message
 from sync.core.incoming import Incoming, Origin
+from sync.core.mapping.saved import SavedVersion, UnmappedValue
+from sync.core.mapping.value_map import Unmapped
 from sync.core.reconcile import Wanted
 from sync.core.register import Register
 from sync.core.rejection import Rejection
@@ -258,3 +260,32 @@ class RecordReader(Protocol):
         self, caller: Caller, wanted: Mapping[str, str], cursor: str | None, limit: int
     ) -> Page[Mapping[str, Any]]:
         """By id; `wanted` holds exact values of integration_id, record_type, external_id, record_id."""
+
+
+class MappingBook(Protocol):
+    """Field mappings and value maps in versions (`subject`: see core.mapping.saved), and values without a mapping."""
+
+    async def current_versions(self, tenant: str, integration_id: str) -> Mapping[str, int]:
+        """The newest version by subject; what was never saved is missing."""
+
+    async def get(
+        self, tenant: str, integration_id: str, subject: str, version: int | None = None
+    ) -> SavedVersion | None:
+        """A version, the newest without a number; None when there is none."""
+
+    async def versions(self, tenant: str, integration_id: str, subject: str) -> Sequence[SavedVersion]:
+        """Newest first."""
+
+    async def save(
+        self, caller: Caller, integration_id: str, subject: str, after: int, content: Sequence[Mapping[str, Any]],
+        note: str, restored_from: int | None = None,
+    ) -> SavedVersion:  # fmt: skip
+        """The version that follows `after` (0: the first). Raises SuiteError `request.version-changed`."""
+
+    async def count_unmapped(
+        self, session: Session, tenant: str, integration_id: str, found: Mapping[str, Unmapped]
+    ) -> None:
+        """Count values without a mapping, by the kind of value map, in the caller's transaction."""
+
+    async def unmapped(self, tenant: str, integration_id: str, kind: str) -> Sequence[UnmappedValue]:
+        """The most frequent first."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from common.models.errors import SuiteError
 from common.models.integration import Vendor
 from common.models.records import Patient
+from pms.offers import offers_of
 from sync.core.page import advanced, page_request
 from sync.core.retry import Attempts, pause_before_retry
 from sync.core.run import Mode, Resource, Run, RunCursor, cursor_of_json, event_data
@@ -99,13 +100,24 @@ def test_missed_ticks_are_not_piled_up(every_s: int, late_s: int) -> None:
     assert (due - AT).total_seconds() % every_s == 0
 
 
+EPIC = offers_of(Vendor.EPIC)
+
+
 def test_the_capability_row_decides_the_strategy() -> None:
-    assert strategy_of(Vendor.EPIC, Resource.PATIENT) is Strategy.REFERENCED
-    assert strategy_of(Vendor.EPIC, Resource.APPOINTMENT) is Strategy.WINDOW
-    assert fetches_patients(Vendor.EPIC)
+    assert strategy_of(EPIC, Resource.PATIENT) is Strategy.REFERENCED
+    assert strategy_of(EPIC, Resource.APPOINTMENT) is Strategy.WINDOW
+    assert fetches_patients(EPIC)
     with pytest.raises(SuiteError) as refused:
-        strategy_of(Vendor.UNITY, Resource.PATIENT)
+        strategy_of(offers_of(Vendor.UNITY), Resource.PATIENT)
     assert refused.value.code == "run.resource-unsupported"
+
+
+def test_an_installation_without_an_api_has_no_strategy_for_it() -> None:
+    narrowed = offers_of(Vendor.EPIC, [{"resource": "Patient", "offered": False}])
+    assert not fetches_patients(narrowed)
+    with pytest.raises(SuiteError) as refused:
+        strategy_of(narrowed, Resource.PATIENT)
+    assert refused.value.detail == "Offered: appointment."
 
 
 def test_names_are_found_without_case_diacritics_and_order() -> None:

@@ -96,6 +96,7 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "integration.version-not-found": ErrorRow(404, "The integration has no such version", _C, _N, "List its versions with GET /auth/v1/integrations/{id}/versions."),
     "integration.delete-unconfirmed": ErrorRow(409, "The consequences of deleting were not looked at, or have changed", _C, _N, "Read POST /auth/v1/integrations/{id}:delete-preview and send its `confirmation`."),
     "change.not-found": ErrorRow(404, "There is no such change record", _C, _N, "List the change records with GET /auth/v1/changes."),
+    "change.required": ErrorRow(409, "A change of this system wants a change record", _C, _N, "Plan the change with POST /auth/v1/changes and send its id as X-Change-Record; while it is planned or applied it covers changes."),
     "channel.not-found": ErrorRow(404, "The integration has no such channel", _C, _N, "Put the channel with PUT /auth/v1/integrations/{id}/channels/{name}."),
     "credential.not-found": ErrorRow(404, "The integration has no such credential", _C, _N, "Put the credential with PUT /auth/v1/integrations/{id}/credentials/{name}."),
     "credential.rejected": ErrorRow(502, "The PMS refused the credential", _P, _N, "Run Test Connection; renew the client registration or secret and put the credential again."),
@@ -120,6 +121,9 @@ ERRORS: Final[dict[str, ErrorRow]] = {
     "run.no-progress": ErrorRow(502, "The run made no progress", _P, _N, "Look at the last exchanges of the integration; the PMS repeats the same page."),
     "run.interrupted": ErrorRow(503, "The run was interrupted and continues", _O, _T, "Nothing; it resumes from its cursor."),
     "schedule.not-found": ErrorRow(404, "There is no such schedule", _C, _N, "List the schedules with GET /sync/v1/schedules."),
+    "mapping.refused": ErrorRow(422, "The field mapping has a mistake", _C, _N, "Correct the rows and columns named in `errors`; try it with POST /sync/v1/mappings/{integration_id}/{resource}:test."),
+    "mapping.version-not-found": ErrorRow(404, "There is no such version of it", _C, _N, "List the versions with GET .../versions."),
+    "value-map.refused": ErrorRow(422, "The value map has a mistake", _C, _N, "Correct the rows (lines of the file) named in `errors`."),
     # peers (PMS systems, webhooks, whatever lies outside)
     "peer.dns": ErrorRow(502, "The host name of the peer does not resolve", _P, _T, "Check the host name of the endpoint and this network's DNS."),
     "peer.connect": ErrorRow(502, "The peer refuses the connection", _P, _T, "Check host, port and firewall between here and the peer."),

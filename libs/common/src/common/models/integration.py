@@ -86,6 +86,8 @@ class Integration:
     version: int
     identifier_systems: tuple[IdentifierSystem, ...] = ()
     channels: Mapping[str, Channel] = field(default_factory=dict)
+    capability_overrides: tuple[Mapping[str, Any], ...] = ()
+    """What this installation offers other than its vendor's others (`pms.offers`)."""
 
     @property
     def listens(self) -> bool:
@@ -124,4 +126,5 @@ def integration_from_json(document: Mapping[str, Any]) -> Integration:
             )
             for name, channel in document["channels"].items()
         },
+        capability_overrides=tuple(document.get("capability_overrides", ())),
     )

@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Column, Index, Table, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field
 
 from auth_gateway.adapters.tables import Base
-from auth_gateway.core.change_record import ChangeRecord, ChangeState
+from auth_gateway.core.change_record import ChangeRecord, ChangeState, check_record
 from common.models.clock import Clock
 from common.models.errors import SuiteError
 from common.models.paging import Page, decode_cursor, encode_cursor
@@ -36,6 +37,15 @@ class ChangeRecordRow(Base, table=True):
 
 
 _TABLE: Final[Table] = ChangeRecordRow.__table__  # type: ignore[attr-defined]
+
+
+async def require_change(session: AsyncSession, tenant: str, integration_id: str, change_id: str | None) -> None:
+    """Raises SuiteError `change.required` when the record does not cover a change of the integration now."""
+    row = None
+    if change_id is not None:
+        statement = select(_TABLE).where(_TABLE.c.tenant == tenant, _TABLE.c.id == change_id).with_for_update()
+        row = (await session.execute(statement)).mappings().first()
+    check_record(_record(row) if row is not None else None, integration_id)
 
 
 class SqlChangeStore:
@@ -81,6 +91,10 @@ class SqlChangeStore:
             if (await session.execute(statement)).first() is None:
                 raise SuiteError("request.version-changed")
             await self._audit(session, caller, after, action)
+
+    async def require(self, tenant: str, integration_id: str, change_id: str | None) -> None:
+        async with self._database.write() as session:
+            await require_change(session, tenant, integration_id, change_id)
 
     async def _audit(self, session: Any, caller: Caller, record: ChangeRecord, action: str) -> None:
         detail = {"integration_id": record.integration_id, "state": record.state.value, "version": record.version}

@@ -19,7 +19,7 @@ from auth_gateway.ports import AccessToken, Credential, Secrets
 from common.models.clock import Clock, Ids, instant_text, parse_instant
 from common.models.errors import SuiteError
 from common.models.events import Event
-from common.models.integration import IntegrationState
+from common.models.integration import IntegrationState, Vendor
 from common.runtime import audit, outbox
 from common.runtime.authentication import Caller
 from common.runtime.database import Database
@@ -29,7 +29,17 @@ from common.runtime.telemetry import current_traceparent
 
 _TABLE: Final[Table] = CredentialRow.__table__  # type: ignore[attr-defined]
 _INTEGRATION: Final[Table] = IntegrationRow.__table__  # type: ignore[attr-defined]
-_PLAIN: Final = ("tenant", "integration_id", "name", "method", "client_id", "token_url", "algorithm", "test_every_s")
+_PLAIN: Final = (
+    "tenant",
+    "integration_id",
+    "name",
+    "vendor",
+    "method",
+    "client_id",
+    "token_url",
+    "algorithm",
+    "test_every_s",
+)
 _NO_TOKEN: Final[dict[str, Any]] = {
     "sealed_token": None, "token_sha256": None, "obtained_at": None, "expires_at": None, "failures": 0,
     "retry_at": None,
@@ -318,7 +328,7 @@ def _credential(row: Any) -> Credential:
         row["reconnect"],
         row["unanswered"],
     )
-    plain = {name: row[name] for name in _PLAIN}
+    plain = {name: row[name] for name in _PLAIN} | {"vendor": Vendor(row["vendor"])}
     credential = Credential(
         **plain,
         scopes=tuple(row["scopes"]),

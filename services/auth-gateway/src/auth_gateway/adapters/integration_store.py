@@ -9,9 +9,12 @@ from sqlalchemy import Table, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from auth_gateway.adapters.change_store import require_change
 from auth_gateway.adapters.tables import IntegrationRow
 from auth_gateway.adapters.version_store import keep_version
+from auth_gateway.core.change_record import Why, wants_change_record
 from auth_gateway.core.configuration import Document
+from auth_gateway.core.versions import configuration_of
 from common.models.clock import Clock, Ids, instant_text, parse_instant
 from common.models.errors import SuiteError
 from common.models.events import Event
@@ -25,6 +28,9 @@ from common.runtime.telemetry import current_traceparent
 _TABLE: Final[Table] = IntegrationRow.__table__  # type: ignore[attr-defined]
 
 
+_UNSAID: Final = Why()
+
+
 class SqlIntegrationStore:
     """`Integrations`."""
 
@@ -34,13 +40,13 @@ class SqlIntegrationStore:
         self._ids = ids
         self._source = source
 
-    async def add(self, caller: Caller, document: Document, reason: str | None = None) -> None:
+    async def add(self, caller: Caller, document: Document, why: Why = _UNSAID) -> None:
         async with self._database.write() as session:
             try:
                 await session.execute(insert(_TABLE).values(**_values(document)))
             except IntegrityError as error:
                 raise SuiteError("integration.name-taken") from error
-            await self._announce(session, caller, document, "integration.created", sorted(document.body), reason)
+            await self._announce(session, caller, document, "integration.created", sorted(document.body), why)
 
     async def get(self, tenant: str, integration_id: str) -> Document:
         statement = select(_TABLE).where(_TABLE.c.tenant == tenant, _TABLE.c.id == integration_id)
@@ -73,7 +79,7 @@ class SqlIntegrationStore:
         after: Document,
         action: str,
         changed: Sequence[str],
-        reason: str | None = None,
+        why: Why = _UNSAID,
     ) -> None:
         statement = (
             update(_TABLE)
@@ -82,13 +88,15 @@ class SqlIntegrationStore:
             .returning(_TABLE.c.id)
         )
         async with self._database.write() as session:
+            if wants_change_record(before.body) and configuration_of(before.body) != configuration_of(after.body):
+                await require_change(session, caller.tenant, before.id, why.change_id)
             try:
                 saved = (await session.execute(statement)).first()
             except IntegrityError as error:
                 raise SuiteError("integration.name-taken") from error
             if saved is None:
                 raise SuiteError("request.version-changed")
-            await self._announce(session, caller, after, action, changed, reason)
+            await self._announce(session, caller, after, action, changed, why)
 
     async def set_state(
         self, session: AsyncSession, caller: Caller, integration_id: str, state: IntegrationState, action: str
@@ -100,7 +108,7 @@ class SqlIntegrationStore:
             return
         after = _document(row).changed(self._clock.now(), state=state.value)
         await session.execute(update(_TABLE).where(*mine).values(**_values(after)))
-        await self._announce(session, caller, after, action, ["state"], None)
+        await self._announce(session, caller, after, action, ["state"], _UNSAID)
 
     async def _announce(
         self,
@@ -109,9 +117,9 @@ class SqlIntegrationStore:
         document: Document,
         action: str,
         changed: Sequence[str],
-        reason: str | None,
+        why: Why,
     ) -> None:
-        await keep_version(session, caller, document, action, changed, reason)
+        await keep_version(session, caller, document, action, changed, why)
         await audit.record(
             session,
             audit.Audit(
@@ -119,7 +127,7 @@ class SqlIntegrationStore:
                 subject=document.id,
                 caller=caller,
                 time=self._clock.now(),
-                reason=reason,
+                reason=why.reason,
                 detail={"integration_id": document.id, "version": document.version, "state": document.body["state"]},
             ),
         )

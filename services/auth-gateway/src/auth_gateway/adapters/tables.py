@@ -83,6 +83,7 @@ class CredentialRow(Base, table=True):
     integration_id: str = Field(primary_key=True)
     name: str = Field(primary_key=True)
     tenant: str
+    vendor: str
     method: str
     client_id: str
     token_url: str

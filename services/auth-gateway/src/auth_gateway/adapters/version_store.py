@@ -10,7 +10,9 @@ from sqlalchemy import Column, Index, Table, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field
 
+from auth_gateway.adapters.change_store import require_change
 from auth_gateway.adapters.tables import AuthorizationRow, Base, CredentialRow, IntegrationRow
+from auth_gateway.core.change_record import Why, wants_change_record
 from auth_gateway.core.configuration import Document
 from auth_gateway.core.versions import Version
 from common.models.clock import Clock, Ids
@@ -28,7 +30,10 @@ class IntegrationVersionRow(Base, table=True):
     """One version of an integration, never changed."""
 
     __tablename__ = "integration_version"
-    __table_args__ = (Index("integration_version_by_tenant", "tenant", "integration_id", "version"),)
+    __table_args__ = (
+        Index("integration_version_by_tenant", "tenant", "integration_id", "version"),
+        Index("integration_version_by_change", "tenant", "change_id"),
+    )
 
     integration_id: str = Field(primary_key=True)
     version: int = Field(primary_key=True)
@@ -38,6 +43,7 @@ class IntegrationVersionRow(Base, table=True):
     changed: Any = Field(sa_column=Column(JsonText, nullable=False))
     author: str
     reason: str | None
+    change_id: str | None
     created_at: datetime = Field(sa_column=Column(UtcInstant, nullable=False))
 
 
@@ -48,7 +54,7 @@ _AUTHORIZATION: Final[Table] = AuthorizationRow.__table__  # type: ignore[attr-d
 
 
 async def keep_version(
-    session: AsyncSession, caller: Caller, document: Document, action: str, changed: Sequence[str], reason: str | None
+    session: AsyncSession, caller: Caller, document: Document, action: str, changed: Sequence[str], why: Why
 ) -> None:
     """Keep what was saved just now."""
     await session.execute(
@@ -60,7 +66,8 @@ async def keep_version(
             action=action,
             changed=list(changed),
             author=caller.subject,
-            reason=reason,
+            reason=why.reason,
+            change_id=why.change_id,
             created_at=document.updated_at,
         )
     )
@@ -95,6 +102,12 @@ class SqlVersionStore:
         following = encode_cursor([found[limit - 1].version]) if len(found) > limit else None
         return Page(found[:limit], following)
 
+    async def under(self, tenant: str, change_id: str, limit: int) -> Sequence[Version]:
+        statement = select(_VERSION).where(_VERSION.c.tenant == tenant, _VERSION.c.change_id == change_id)
+        async with self._database.read() as session:
+            rows = (await session.execute(statement.order_by(_VERSION.c.version).limit(limit))).mappings()
+            return [_version(row) for row in rows]
+
     async def counterpart(self, tenant: str, integration_id: str) -> Document | None:
         """The integration that was promoted from this one."""
         statement = select(_INTEGRATION).where(_INTEGRATION.c.tenant == tenant).order_by(_INTEGRATION.c.created_at)
@@ -106,8 +119,10 @@ class SqlVersionStore:
                     )
         return None
 
-    async def remove(self, caller: Caller, document: Document, reason: str | None) -> None:
+    async def remove(self, caller: Caller, document: Document, why: Why) -> None:
         async with self._database.write() as session:
+            if wants_change_record(document.body):
+                await require_change(session, caller.tenant, document.id, why.change_id)
             here = (_INTEGRATION.c.id == document.id, _INTEGRATION.c.version == document.version)
             gone = await session.execute(delete(_INTEGRATION).where(*here).returning(_INTEGRATION.c.id))
             if gone.first() is None:
@@ -117,7 +132,7 @@ class SqlVersionStore:
             ended = Document(
                 document.id, document.tenant, document.version + 1, document.created_at, self._clock.now(), {}
             )
-            await keep_version(session, caller, ended, "integration.removed", ["*"], reason)
+            await keep_version(session, caller, ended, "integration.removed", ["*"], why)
             detail = {"integration_id": document.id, "version": document.version}
             entry = audit.Audit(
                 action="integration.removed",
@@ -125,7 +140,7 @@ class SqlVersionStore:
                 caller=caller,
                 time=self._clock.now(),
                 detail=detail,
-                reason=reason,
+                reason=why.reason,
             )
             await audit.record(session, entry)
             await outbox.add(session, [self._tombstone(document)])
@@ -159,5 +174,5 @@ class SqlVersionStore:
 def _version(row: Any) -> Version:
     return Version(
         row["integration_id"], row["version"], row["body"], row["action"], row["changed"], row["author"], row["reason"],
-        row["created_at"],
+        row["created_at"], row["change_id"],
     )  # fmt: skip

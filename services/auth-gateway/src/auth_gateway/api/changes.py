@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from auth_gateway.core.change_record import ChangeRecord, ChangeState, ChangeStep
-from auth_gateway.ports import Changes, Integrations
+from auth_gateway.ports import Changes, Integrations, Versions
 from common.models.clock import Clock, Ids
 from common.models.identifiers import check_id
 from common.models.integration import Environment
@@ -17,6 +17,7 @@ from common.runtime.http import LIMIT_DEFAULT, CursorText, Limit, etag, if_match
 from common.runtime.idempotency import IdempotentRoute
 
 Who = Annotated[Caller, Depends(caller_of)]
+_VERSIONS_MAX: Final = 200
 _TEXT_MAX: Final = 4_000
 
 
@@ -50,15 +51,17 @@ class StepBody(BaseModel):
     result: str = Field(min_length=3, max_length=_TEXT_MAX)
 
 
-def router(changes: Changes, integrations: Integrations, clock: Clock, ids: Ids) -> APIRouter:
+def router(changes: Changes, integrations: Integrations, versions: Versions, clock: Clock, ids: Ids) -> APIRouter:
     """The routes; paths begin after /auth/v1."""
     api = APIRouter(route_class=IdempotentRoute, tags=["auth-gateway: Change Management (change records)"])
-    _records(api, changes, integrations, clock, ids)
+    _records(api, changes, integrations, versions, clock, ids)
     _steps(api, changes, integrations, clock)
     return api
 
 
-def _records(api: APIRouter, changes: Changes, integrations: Integrations, clock: Clock, ids: Ids) -> None:
+def _records(
+    api: APIRouter, changes: Changes, integrations: Integrations, versions: Versions, clock: Clock, ids: Ids
+) -> None:
     @api.post("/changes", status_code=201, summary="Plan a change")
     async def plan(body: NewChange, response: Response, caller: Who) -> dict[str, Any]:
         """What, why, what is expected, where it was tried, who was told, and the way back."""
@@ -85,8 +88,12 @@ def _records(api: APIRouter, changes: Changes, integrations: Integrations, clock
 
     @api.get("/changes/{change_id}", summary="One change record")
     async def read(change_id: str, response: Response, caller: Who) -> dict[str, Any]:
-        """With every step: who, when, how it went, at which version of the configuration."""
-        return _answer(await changes.get(caller.tenant, check_id(change_id, "chg")), response)
+        """With every step: who, when, how it went, at which version of the configuration; and the versions that were
+        saved under it."""
+        record = await changes.get(caller.tenant, check_id(change_id, "chg"))
+        made = await versions.under(caller.tenant, record.id, _VERSIONS_MAX)
+        rows = [{"integration_id": one.integration_id, **one.as_json(whole=False)} for one in made]
+        return {**_answer(record, response), "configuration_versions": rows}
 
     @api.patch("/changes/{change_id}", summary="Change its words")
     async def change(

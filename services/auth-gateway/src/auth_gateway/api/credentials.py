@@ -10,13 +10,16 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from auth_gateway.core.configuration import usable_url
+from auth_gateway.api.why import Said
+from auth_gateway.core.change_record import Why, wants_change_record
+from auth_gateway.core.configuration import Document, usable_url
 from auth_gateway.core.methods import METHODS, Grant, Method, check_fields
 from auth_gateway.ports import AccessToken, Credential, Credentials, Integrations, Secrets, TokenAnswer
 from auth_gateway.use_cases.obtain_token import error_of
 from common.models.clock import Clock, instant_text
 from common.models.errors import FieldError, SuiteError
 from common.models.identifiers import check_id
+from common.models.integration import Vendor
 from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import etag, if_match, page_body
 
@@ -126,6 +129,7 @@ class Actions:
     token: Callable[[str, str, str, str | None], Awaitable[AccessToken]]
     lend: Callable[[Caller, str, str, str], Awaitable[dict[str, Any]]]
     put: Callable[[Caller, Credential, Secrets], Awaitable[Credential]]
+    require_change: Callable[[str, str, str | None], Awaitable[None]]
 
 
 def router(integrations: Integrations, credentials: Credentials, actions: Actions, clock: Clock) -> APIRouter:
@@ -139,6 +143,12 @@ def router(integrations: Integrations, credentials: Credentials, actions: Action
 def _resource(
     api: APIRouter, integrations: Integrations, credentials: Credentials, actions: Actions, clock: Clock
 ) -> None:
+    async def may_change(tenant: str, integration_id: str, why: Why) -> Document:
+        document = await integrations.get(tenant, integration_id)
+        if wants_change_record(document.body):
+            await actions.require_change(tenant, integration_id, why.change_id)
+        return document
+
     @api.get("/integrations/{integration_id}/credentials", summary="Credentials of a PMS system")
     async def list_credentials(integration_id: str, caller: Who) -> dict[str, Any]:
         """All credentials, without secrets."""
@@ -147,10 +157,16 @@ def _resource(
 
     @api.put("/integrations/{integration_id}/credentials/{name}", summary="Put a credential")
     async def put(
-        integration_id: str, name: Name, body: CredentialBody, request: Request, response: Response, caller: Who
+        integration_id: str,
+        name: Name,
+        body: CredentialBody,
+        request: Request,
+        response: Response,
+        caller: Who,
+        why: Said,
     ) -> dict[str, Any]:
         """Adds the credential, or replaces it (then If-Match with its ETag)."""
-        await integrations.get(caller.tenant, check_id(integration_id, "int"))
+        document = await may_change(caller.tenant, check_id(integration_id, "int"), why)
         present = {row.name: row for row in await credentials.list(caller.tenant, integration_id)}.get(name)
         if present is not None:
             if_match(request, present.version)
@@ -159,6 +175,7 @@ def _resource(
             tenant=caller.tenant,
             integration_id=integration_id,
             name=name,
+            vendor=Vendor(document.body["vendor"]),
             method=body.method,
             client_id=body.client_id,
             token_url=body.token_url,
@@ -184,10 +201,11 @@ def _resource(
         return _json(credential)
 
     @api.delete("/integrations/{integration_id}/credentials/{name}", status_code=204, summary="Remove a credential")
-    async def remove(integration_id: str, name: Name, request: Request, caller: Who) -> None:
+    async def remove(integration_id: str, name: Name, request: Request, caller: Who, why: Said) -> None:
         """Its secret and token are deleted with it."""
         credential = await credentials.get(caller.tenant, check_id(integration_id, "int"), name)
         if_match(request, credential.version)
+        await may_change(caller.tenant, integration_id, why)
         await credentials.remove(caller, credential)
 
 

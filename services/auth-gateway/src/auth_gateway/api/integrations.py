@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from auth_gateway.core.configuration import Document, Step, check_channel, moved
+from auth_gateway.api.why import Said
+from auth_gateway.core.configuration import Document, Step, check_channel, check_overrides, moved
 from auth_gateway.ports import Integrations
 from common.models.clock import Clock, Ids
 from common.models.errors import SuiteError
@@ -16,10 +17,10 @@ from common.models.integration import ChannelKind, Environment, IntegrationState
 from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import LIMIT_DEFAULT, CursorText, Limit, etag, if_match, page_body
 from common.runtime.idempotency import IdempotentRoute
+from pms.capabilities import CursorKind, Interaction
 
 Name = Annotated[str, Path(pattern="^[a-z][a-z0-9-]{0,62}$", description="lower case letters, digits and hyphens")]
 Who = Annotated[Caller, Depends(caller_of)]
-Reason = Annotated[str | None, Header(alias="X-Change-Reason", max_length=500, description="why; kept with the change")]
 
 
 class IdentifierSystemBody(BaseModel):
@@ -45,6 +46,27 @@ class ContactBody(BaseModel):
     phone: str = Field(default="", max_length=50)
 
 
+class CapabilityOverride(BaseModel):
+    """What this installation offers of one resource, where it differs from what its vendor's rows say (`/vendors`)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    resource: str = Field(pattern="^[A-Z][A-Za-z]{1,63}$", description="FHIR R4 type, e.g. Patient")
+    offered: bool = Field(default=True, description="false: its API is not switched on here")
+    interactions: list[Interaction] | None = Field(default=None, max_length=10)
+    cursor: CursorKind | None = Field(default=None, description="how changes are found")
+    search_any_of: list[list[Annotated[str, Field(min_length=1, max_length=64)]]] | None = Field(
+        default=None, max_length=20, description="a search has all parameters of one of these; empty: any"
+    )
+    reached_from: str | None = Field(
+        default=None, pattern="^[A-Z][A-Za-z]{1,63}$", description="the resource its ids come from (by-reference)"
+    )
+    enumerable: bool | None = None
+    page_records_max: int | None = Field(default=None, ge=1, le=10_000, description="records per page (_count)")
+    ids_per_request_max: int | None = Field(default=None, ge=1, le=1_000, description="ids in an _id list")
+    note: str | None = Field(default=None, max_length=500, description="who said so, and when")
+
+
 class NewIntegration(BaseModel):
     """A PMS system of this practice."""
 
@@ -60,6 +82,10 @@ class NewIntegration(BaseModel):
         default="", max_length=200, description="the practice's tenant at the vendor: Millennium domain, Epic site"
     )
     contacts: list[ContactBody] = Field(default_factory=list, max_length=20)
+    capability_overrides: list[CapabilityOverride] = Field(default_factory=list, max_length=50)
+    change_record_required: bool = Field(
+        default=False, description="once it is no draft, its configuration changes only under a change record"
+    )
 
 
 class IntegrationChange(BaseModel):
@@ -74,6 +100,8 @@ class IntegrationChange(BaseModel):
     write_back: WriteBack | None = None
     tenant_domain: str | None = Field(default=None, max_length=200)
     contacts: list[ContactBody] | None = Field(default=None, max_length=20)
+    capability_overrides: list[CapabilityOverride] | None = Field(default=None, max_length=50)
+    change_record_required: bool | None = None
 
 
 class SenderBody(BaseModel):
@@ -124,6 +152,7 @@ def _documents(api: APIRouter, integrations: Integrations, clock: Clock, ids: Id
     @api.post("/integrations", status_code=201, summary="Add a PMS system")
     async def create(body: NewIntegration, response: Response, caller: Who) -> dict[str, Any]:
         """A draft: give it channels and a credential, then `:resume` it."""
+        check_overrides(body.vendor, body.model_dump(mode="json")["capability_overrides"])
         now = clock.now()
         document = Document(
             ids.new("int"),
@@ -155,14 +184,15 @@ def _documents(api: APIRouter, integrations: Integrations, clock: Clock, ids: Id
         request: Request,
         response: Response,
         caller: Who,
-        reason: Reason = None,
+        why: Said,
     ) -> dict[str, Any]:
         """Replaces the parts that are given."""
         before = await integrations.get(caller.tenant, check_id(integration_id, "int"))
         if_match(request, before.version)
         parts = body.model_dump(mode="json", exclude_none=True)
+        check_overrides(Vendor(before.body["vendor"]), parts.get("capability_overrides", ()))
         after = before.changed(clock.now(), **parts)
-        await integrations.save(caller, before, after, "integration.changed", sorted(parts), reason)
+        await integrations.save(caller, before, after, "integration.changed", sorted(parts), why)
         return _answer(after, response)
 
 
@@ -196,7 +226,7 @@ def _channels(api: APIRouter, integrations: Integrations, clock: Clock) -> None:
         request: Request,
         response: Response,
         caller: Who,
-        reason: Reason = None,
+        why: Said,
     ) -> dict[str, Any]:
         """Adds the channel, or replaces it (then If-Match with the integration's ETag)."""
         before = await integrations.get(caller.tenant, check_id(integration_id, "int"))
@@ -205,7 +235,7 @@ def _channels(api: APIRouter, integrations: Integrations, clock: Clock) -> None:
         channel = body.model_dump(mode="json")
         check_channel(Vendor(before.body["vendor"]), channel)
         after = before.changed(clock.now(), channels={**before.body["channels"], name: channel})
-        await integrations.save(caller, before, after, "channel.changed", [f"channels.{name}"], reason)
+        await integrations.save(caller, before, after, "channel.changed", [f"channels.{name}"], why)
         response.headers["ETag"] = etag(after.version)
         return channel
 
@@ -217,14 +247,14 @@ def _channels(api: APIRouter, integrations: Integrations, clock: Clock) -> None:
         return _channel(document, name)
 
     @api.delete("/integrations/{integration_id}/channels/{name}", status_code=204, summary="Remove a channel")
-    async def remove(integration_id: str, name: Name, request: Request, caller: Who, reason: Reason = None) -> None:
+    async def remove(integration_id: str, name: Name, request: Request, caller: Who, why: Said) -> None:
         """What it did stops; records stay."""
         before = await integrations.get(caller.tenant, check_id(integration_id, "int"))
         _channel(before, name)
         if_match(request, before.version)
         channels = {key: value for key, value in before.body["channels"].items() if key != name}
         after = before.changed(clock.now(), channels=channels)
-        await integrations.save(caller, before, after, "channel.removed", [f"channels.{name}"], reason)
+        await integrations.save(caller, before, after, "channel.removed", [f"channels.{name}"], why)
 
 
 def _channel(document: Document, name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from auth_gateway.core.change_record import Why
 from auth_gateway.core.versions import configuration_digest
 from auth_gateway.ports import Integrations
 from auth_gateway.use_cases.check_readiness import CheckReadiness
@@ -44,7 +45,7 @@ def router(check: CheckReadiness, integrations: Integrations, clock: Clock) -> A
         signed = {"by": caller.subject, "at": instant_text(clock.now()), "version": before.version}
         signed_off = {**signed, "note": body.note, "digest": configuration_digest(before.body)}
         after = before.changed(clock.now(), signed_off=signed_off)
-        await integrations.save(caller, before, after, "integration.signed-off", ["signed_off"], body.note)
+        await integrations.save(caller, before, after, "integration.signed-off", ["signed_off"], Why(body.note))
         return signed_off
 
     return api

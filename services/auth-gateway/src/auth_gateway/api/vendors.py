@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -20,10 +20,12 @@ from common.models.integration import ChannelKind, Vendor
 from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import page_body
 from pms.authentication import methods_of
-from pms.capabilities import resources_of
+from pms.capabilities import ResourceCapability, resources_of
+from pms.offers import offers_of
 
 Who = Annotated[Caller, Depends(caller_of)]
 _OF_EVERY_METHOD: Final = frozenset({"method", "secret_expires_at", "test_every_s"})
+_NOT_A_PART: Final = frozenset({"resource", "offered"})
 _FOR_FILES: Final = ("sftp_key", "sftp_password")
 _FOR_APIS: Final = ("api_key", "http_basic", "mutual_tls")
 
@@ -47,18 +49,16 @@ def router(integrations: Integrations, credentials: Credentials, egress: Sequenc
                 "channel": _channel_schema(vendor),
                 "credential": {name: _credential_schema(METHODS[name]) for name in _methods(vendor)},
             },
-            "offers": [
-                {
-                    "resource": row.resource,
-                    "interactions": sorted(row.interactions),
-                    "changes_found_by": row.cursor.value,
-                    "source": row.source.value,
-                    "assumed": sorted(row.assumed),
-                    "note": row.note,
-                }
-                for row in resources_of(vendor)
-            ],
+            "offers": [_offer(row) for row in resources_of(vendor)],
         }
+
+    @api.get("/integrations/{integration_id}/offers", summary="What an installation offers by API")
+    async def offers(integration_id: str, caller: Who) -> dict[str, Any]:
+        """Its vendor's rows with the integration's `capability_overrides`; `overridden` names the parts that differ."""
+        document = await integrations.get(caller.tenant, check_id(integration_id, "int"))
+        overrides = {row["resource"]: row for row in document.body.get("capability_overrides", ())}
+        rows = offers_of(Vendor(document.body["vendor"]), overrides.values()).rows
+        return page_body([_offer(row) | {"overridden": _overridden(overrides.get(row.resource))} for row in rows], None)
 
     @api.get("/integrations/{integration_id}/network-sheet", summary="Network sheet for vendor and firewall team")
     async def network_sheet(integration_id: str, request: Request, caller: Who) -> Response:
@@ -84,6 +84,25 @@ def router(integrations: Integrations, credentials: Credentials, egress: Sequenc
         )
 
     return api
+
+
+def _offer(row: ResourceCapability) -> dict[str, Any]:
+    return {
+        "resource": row.resource,
+        "interactions": sorted(row.interactions),
+        "changes_found_by": row.cursor.value,
+        "reached_from": row.reached_from,
+        "search_any_of": [sorted(one) for one in row.search_any_of],
+        "page_records_max": row.page_records_max,
+        "ids_per_request_max": row.ids_per_request_max,
+        "source": row.source.value,
+        "assumed": sorted(row.assumed),
+        "note": row.note,
+    }
+
+
+def _overridden(override: Mapping[str, Any] | None) -> list[str]:
+    return sorted(name for name, value in (override or {}).items() if value is not None and name not in _NOT_A_PART)
 
 
 def _summary(row: Template) -> dict[str, Any]:

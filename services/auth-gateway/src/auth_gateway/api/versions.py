@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from auth_gateway.api.why import ChangeId, Said, checked_change
+from auth_gateway.core.change_record import Why
 from auth_gateway.core.configuration import Document
 from auth_gateway.core.versions import configuration_of, differences, missing_credentials, promoted, restored
 from auth_gateway.ports import Credentials, Integrations, Versions
@@ -20,7 +22,6 @@ from common.runtime.http import LIMIT_DEFAULT, CursorText, Limit, etag, page_bod
 from common.runtime.idempotency import IdempotentRoute
 
 Who = Annotated[Caller, Depends(caller_of)]
-Reason = Annotated[str | None, Header(alias="X-Change-Reason", max_length=500, description="why; kept with the change")]
 Confirm = Callable[[str, str], Awaitable[str]]
 """A text that only we can make of a tenant and another text."""
 
@@ -99,7 +100,9 @@ def _roll_back(
     api: APIRouter, integrations: Integrations, versions: Versions, credentials: Credentials, clock: Clock
 ) -> None:
     @api.post("/integrations/{integration_id}:rollback", summary="Go back to an earlier version, or rehearse it")
-    async def roll_back(integration_id: str, body: RollBack, response: Response, caller: Who) -> dict[str, Any]:
+    async def roll_back(
+        integration_id: str, body: RollBack, response: Response, caller: Who, change_id: ChangeId = None
+    ) -> dict[str, Any]:
         """The earlier configuration becomes the next version; state and credentials stay as they are."""
         present = await integrations.get(caller.tenant, check_id(integration_id, "int"))
         wanted = await versions.get(caller.tenant, integration_id, body.version)
@@ -116,7 +119,8 @@ def _roll_back(
         if body.rehearse or not changes:
             return {**told, "version": present.version}
         names = sorted({change["pointer"].split("/")[1] for change in changes})
-        await integrations.save(caller, present, after, "integration.rolled-back", names, body.reason)
+        why = Why(body.reason, checked_change(change_id))
+        await integrations.save(caller, present, after, "integration.rolled-back", names, why)
         response.headers["ETag"] = etag(after.version)
         return {**told, "version": after.version}
 
@@ -125,7 +129,7 @@ def _promotion(
     api: APIRouter, integrations: Integrations, versions: Versions, credentials: Credentials, clock: Clock, ids: Ids
 ) -> None:
     @api.post("/integrations/{integration_id}:promote", summary="Promote to the next environment")
-    async def promote(integration_id: str, body: Promotion, caller: Who) -> dict[str, Any]:
+    async def promote(integration_id: str, body: Promotion, caller: Who, change_id: ChangeId = None) -> dict[str, Any]:
         """Makes or brings up to date the counterpart in the next environment; its endpoints, credentials and state are
         its own."""
         source = await integrations.get(caller.tenant, check_id(integration_id, "int"))
@@ -133,11 +137,12 @@ def _promotion(
         after = promoted(
             source, present, new_id=ids.new("int"), name=body.name, endpoints=body.endpoints, now=clock.now()
         )
+        why = Why(body.reason, checked_change(change_id))
         if present is None:
-            await integrations.add(caller, after, body.reason)
+            await integrations.add(caller, after, why)
         else:
             names = sorted(name for name in after.body if after.body[name] != present.body.get(name))
-            await integrations.save(caller, present, after, "integration.promoted", names, body.reason)
+            await integrations.save(caller, present, after, "integration.promoted", names, why)
         held = {row.name for row in await credentials.list(caller.tenant, after.id)}
         environment = Environment(after.body["environment"])
         return {
@@ -173,11 +178,11 @@ def _deletion(api: APIRouter, integrations: Integrations, versions: Versions, co
     async def delete(
         integration_id: str,
         caller: Who,
+        why: Said,
         confirmation: Annotated[str, Query(max_length=200, description="of :delete-preview")] = "",
-        reason: Reason = None,
     ) -> None:
         """Ends the integration everywhere, with its credentials."""
         document = await integrations.get(caller.tenant, check_id(integration_id, "int"))
         if confirmation != (await preview_of(caller, document))["confirmation"]:
             raise SuiteError("integration.delete-unconfirmed")
-        await versions.remove(caller, document, reason)
+        await versions.remove(caller, document, why)

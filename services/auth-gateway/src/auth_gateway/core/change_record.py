@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from common.models.clock import instant_text
 from common.models.errors import SuiteError
+from common.models.integration import IntegrationState
 
 
 class ChangeState(StrEnum):
@@ -45,6 +46,32 @@ STATES: Final[Mapping[ChangeState, Mapping[ChangeStep, ChangeState]]] = {
     ChangeState.ROLLED_BACK: {},
     ChangeState.WITHDRAWN: {},
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """What a caller says of a change: a sentence, and the change record that it belongs to."""
+
+    reason: str | None = None
+    change_id: str | None = None
+
+
+_OPEN_TO_CHANGES: Final = frozenset({ChangeState.PLANNED, ChangeState.APPLIED})
+
+
+def wants_change_record(body: Mapping[str, Any]) -> bool:
+    """Whether the configuration with this body may be changed only under a change record. A draft is nobody's yet."""
+    return bool(body.get("change_record_required")) and body["state"] != IntegrationState.DRAFT
+
+
+def check_record(record: ChangeRecord | None, integration_id: str) -> None:
+    """Raises SuiteError `change.required` when a change of the integration is not covered by the record."""
+    if record is None:
+        raise SuiteError("change.required")
+    if record.integration_id != integration_id:
+        raise SuiteError("change.required", "The change record is another system's.")
+    if record.state not in _OPEN_TO_CHANGES:
+        raise SuiteError("change.required", f"The change record is {record.state}.")
 
 
 @dataclass(frozen=True, slots=True)

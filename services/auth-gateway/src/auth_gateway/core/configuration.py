@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +13,7 @@ from zoneinfo import available_timezones
 from common.models.clock import instant_text
 from common.models.errors import FieldError, SuiteError
 from common.models.integration import ChannelKind, IntegrationState, Vendor
+from pms.offers import override_findings
 
 # Which channels a vendor's integration may have. HL7 and files are every vendor's; an API is the vendor's own.
 CHANNEL_KINDS: Final[dict[Vendor, frozenset[ChannelKind]]] = {
@@ -86,6 +87,14 @@ def check_channel(vendor: Vendor, channel: Mapping[str, Any]) -> None:
     """Raises SuiteError `request.invalid` naming the field when a channel does not fit its vendor, or is not usable."""
     fields = list(_channel_findings(vendor, channel))
     if fields:
+        raise SuiteError("request.invalid", f"{len(fields)} field(s) are wrong.", fields=fields)
+
+
+def check_overrides(vendor: Vendor, overrides: Sequence[Mapping[str, Any]]) -> None:
+    """Raises SuiteError `request.invalid` naming every part that does not fit what the vendor's systems offer."""
+    found = override_findings(vendor, overrides)
+    if found:
+        fields = [replace(one, pointer=f"/capability_overrides{one.pointer}") for one in found]
         raise SuiteError("request.invalid", f"{len(fields)} field(s) are wrong.", fields=fields)
 
 

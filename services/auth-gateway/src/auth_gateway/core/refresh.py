@@ -14,16 +14,37 @@ same token again, at most three times; a provider that answers `invalid_grant` i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
+
+from common.models.integration import Vendor
 
 BACKOFF_S_MIN: Final = 1.0
 BACKOFF_S_MAX: Final = 60.0
 USABLE_MARGIN: Final = timedelta(seconds=5)
 UNANSWERED_MAX: Final = 3
 """Requests with one refresh token that nobody came back from."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTiming:
+    """When tokens are asked for again where a credential says nothing: after `share` of their life, or by vendor
+    so many seconds before they end, and how long they are used at most."""
+
+    share: float
+    margins_s: Mapping[Vendor, int] = field(default_factory=dict)
+    lives_s_max: Mapping[Vendor, int] = field(default_factory=dict)
+
+    def margin_s(self, vendor: Vendor) -> int | None:
+        """Seconds before the end; None: by share."""
+        return self.margins_s.get(vendor)
+
+    def life_s_max(self, vendor: Vendor) -> int | None:
+        """Seconds; None: as the provider says."""
+        return self.lives_s_max.get(vendor)
 
 
 class Decision(StrEnum):

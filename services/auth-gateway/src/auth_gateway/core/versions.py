@@ -37,6 +37,7 @@ class Version:
     author: str
     reason: str | None
     created_at: datetime
+    change_id: str | None = None
 
     def as_json(self, *, whole: bool) -> dict[str, Any]:
         """As the API shows it."""
@@ -46,6 +47,7 @@ class Version:
             "changed": list(self.changed),
             "author": self.author,
             "reason": self.reason,
+            "change_id": self.change_id,
             "created_at": instant_text(self.created_at),
         }
         return {**shown, "configuration": dict(self.body)} if whole else shown

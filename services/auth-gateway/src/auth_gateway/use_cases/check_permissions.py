@@ -14,7 +14,8 @@ from common.models.clock import instant_text
 from common.models.errors import SuiteError
 from common.models.integration import ChannelKind, Vendor, WriteBack
 from common.runtime.outbound import ExchangeContext
-from pms.capabilities import Interaction, capability
+from pms.capabilities import Interaction
+from pms.offers import Offers, offers_of
 from pms.permissions import (
     WORDINGS,
     Comparison,
@@ -75,19 +76,20 @@ async def check_permissions(checker: Checker, tenant: str, integration_id: str, 
     """
     document = await checker.integrations.get(tenant, integration_id)
     vendor = Vendor(document.body["vendor"])
+    offers = offers_of(vendor, document.body.get("capability_overrides", ()))
     channel = _fhir_channel(document.body)
     name = asked.credential or channel.get("credential") or "api"
     credential = await checker.broker.credentials.get(tenant, integration_id, name)
     wanted = asked.wanted
     if wanted is None:
         scheduled = await checker.schedules.resources(tenant, integration_id)
-        wanted = _scheduled(vendor, scheduled, WriteBack(document.body["write_back"]))
+        wanted = _scheduled(offers, scheduled, WriteBack(document.body["write_back"]))
         if not wanted:
             raise SuiteError("request.conflict", "The integration has no schedule: name the resources.")
     needs = tuple(
-        dict.fromkeys(need for row in wanted for need in needs_of(vendor, row.resource, row.interactions, row.purpose))
+        dict.fromkeys(need for row in wanted for need in needs_of(offers, row.resource, row.interactions, row.purpose))
     )
-    offered = [need for need in needs if _offers(vendor, need)]
+    offered = [need for need in needs if _offered(offers, need)]
     token = await obtain_token(checker.broker, tenant, integration_id, name, None)
     scopes = token.scope.split() or None
     exchange = ExchangeContext(tenant, integration_id, "", "probe", "permissions-check")
@@ -125,19 +127,19 @@ def _fhir_channel(body: Mapping[str, Any]) -> Mapping[str, Any]:
     raise SuiteError("channel.not-found", "Permissions are checked over a fhir channel.")
 
 
-def _scheduled(vendor: Vendor, resources: Sequence[str], write_back: WriteBack) -> list[Wanted]:
+def _scheduled(offers: Offers, resources: Sequence[str], write_back: WriteBack) -> list[Wanted]:
     wanted = []
     for resource in resources:
         wanted.append(Wanted(resource, (Interaction.SEARCH,), "synchronisation"))
-        row = capability(vendor, resource)
+        row = offers.of(resource)
         writing = tuple(one for one in _WRITING if row is not None and row.offers(one))
         if write_back is not WriteBack.OFF and writing:
             wanted.append(Wanted(resource, writing, "write-back"))
     return wanted
 
 
-def _offers(vendor: Vendor, need: Need) -> bool:
-    row = capability(vendor, need.resource)
+def _offered(offers: Offers, need: Need) -> bool:
+    row = offers.of(need.resource)
     return row is not None and row.offers(need.interaction)
 
 

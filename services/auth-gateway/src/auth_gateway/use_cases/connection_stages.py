@@ -11,8 +11,9 @@ from auth_gateway.core.peer_answers import Probe, Reply, SmartConfiguration, tok
 from common.models.errors import ERRORS
 from common.models.integration import Vendor
 from common.runtime.connection_probe import StageResult, failed, skipped
-from pms.capabilities import Interaction, capability, resources_of
+from pms.capabilities import Interaction
 from pms.fhir import AnswerKind, parse_answer, parse_metadata
+from pms.offers import Offers
 from pms.permissions import ProbeResult, parse_scope, scopes_lacking
 
 # Base paths name their version (Epic: /api/FHIR/R4); without a name the suite reads R4.
@@ -154,14 +155,14 @@ def smart_stage(found: SmartConfiguration, *, token_url: str, method: str, algor
     return StageResult("smart-configuration", status, found.duration_ms, None if works else code, evidence, cause, step)
 
 
-def read_resource(vendor: Vendor, scopes: Sequence[str]) -> str:
-    """The resource to read in a test: the first that the scopes name and the vendor's rows let be searched."""
+def read_resource(offers: Offers, scopes: Sequence[str]) -> str:
+    """The resource to read in a test: the first that the scopes name and the installation lets be searched."""
     for word in scopes:
         scope = parse_scope(word)
-        row = capability(vendor, scope.resource) if scope is not None else None
+        row = offers.of(scope.resource) if scope is not None else None
         if row is not None and row.offers(Interaction.SEARCH):
             return row.resource
-    offered = [row.resource for row in resources_of(vendor)]
+    offered = [row.resource for row in offers.rows]
     return "Patient" if "Patient" in offered or not offered else offered[0]
 
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from auth_gateway.core.methods import METHODS, Grant, Method, MethodInput, TokenKind, client_credentials, refresh
-from auth_gateway.core.refresh import UNANSWERED_MAX, Decision, TokenState, after_failure, decide
+from auth_gateway.core.refresh import UNANSWERED_MAX, Decision, TokenState, TokenTiming, after_failure, decide
 from auth_gateway.ports import (
     AccessToken,
     Credential,
@@ -47,7 +47,7 @@ class Broker:
     flight: SingleFlight
     clock: Clock
     ids: Ids
-    share: float
+    timing: TokenTiming
     admit: Callable[[str], Awaitable[None]]
     """Raises SuiteError `tenant.suspended` for a practice whose work is to rest."""
     held: dict[tuple[str, str, str], _Held] = field(default_factory=dict)
@@ -80,10 +80,10 @@ async def obtain_token(
         decision = decide(
             credential.token,
             broker.clock.now(),
-            share=broker.share,
+            share=broker.timing.share,
             jitter=broker.ids.fraction(),
             rejected_sha256=rejected_sha256,
-            margin_s=credential.options.get("refresh_margin_s"),
+            margin_s=credential.options.get("refresh_margin_s", broker.timing.margin_s(credential.vendor)),
         )
         if decision is Decision.REFUSE:
             raise refused(credential.token)
@@ -188,7 +188,8 @@ async def keep_answer(
     """Store what a token request brought, before anybody uses it; the answer as it was stored."""
     now = broker.clock.now()
     if answer.token is not None:
-        answer = replace(answer, token=_capped(answer.token, credential, answer))
+        life_s_max = broker.timing.life_s_max(credential.vendor)
+        answer = replace(answer, token=_capped(answer.token, credential, answer, life_s_max))
         assert answer.token is not None
         state = TokenState(answer.obtained_at, answer.token.expires_at, token_sha256=sha256(answer.token.access_token))
         kind = "ps.credential.refreshed"
@@ -208,9 +209,9 @@ def _is_dead(answer: TokenAnswer) -> bool:
     return answer.rejected and (answer.oauth_error or "").startswith(INVALID_GRANT)
 
 
-def _capped(token: AccessToken, credential: Credential, answer: TokenAnswer) -> AccessToken:
-    """The token with the life that the credential allows at most."""
-    life_s = credential.options.get("token_life_max_s")
+def _capped(token: AccessToken, credential: Credential, answer: TokenAnswer, life_s_max: int | None) -> AccessToken:
+    """The token with the life that the credential, or else its vendor's row, allows at most."""
+    life_s = credential.options.get("token_life_max_s", life_s_max)
     if life_s is None:
         return token
     return replace(token, expires_at=min(token.expires_at, answer.obtained_at + timedelta(seconds=life_s)))

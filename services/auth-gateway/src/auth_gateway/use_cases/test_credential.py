@@ -33,6 +33,7 @@ from common.models.errors import ERRORS, SuiteError
 from common.models.integration import ChannelKind, Environment, Vendor
 from common.runtime.connection_probe import StageResult, failed, skipped
 from common.runtime.outbound import ExchangeContext
+from pms.offers import Offers, offers_of
 from pms.unity import Session, UnityRequest
 from pms.unity_session import get_token
 
@@ -76,6 +77,7 @@ class _Peer:
     """Whom the stages behind the network ask; `base` None: there is no fhir channel."""
 
     vendor: Vendor
+    offers: Offers
     product: str
     environment: Environment
     base: str | None
@@ -96,6 +98,7 @@ async def test_credential(
     began_at, began = clock.now(), clock.monotonic()
     peer = _Peer(
         Vendor(document.body["vendor"]),
+        offers_of(Vendor(document.body["vendor"]), document.body.get("capability_overrides", ())),
         document.body["product"],
         Environment(document.body["environment"]),
         _fhir_endpoint(document.body),
@@ -257,7 +260,7 @@ async def _read(
     if metadata.status == "failed":
         reason = "the server's metadata cannot be read"
         return skipped("identity", reason), skipped("read", reason)
-    resource = read_resource(peer.vendor, [*token.scope.split(), *credential.scopes])
+    resource = read_resource(peer.offers, [*token.scope.split(), *credential.scopes])
     limit_s = peer.deadline.left(_CALL_SHARE)
     probe = await prober.probe(peer.vendor, peer.base, resource, peer.exchange, token.access_token, timeout_s=limit_s)
     return read_stages(resource, probe)

@@ -74,7 +74,9 @@ class _Wire:
         async def handle(now: datetime, effect: Effect) -> Answer:
             if call is None:
                 return html_not_found()
-            wire = RestServer(dialect, site, shelf, self.world.tokens, partial(self.ids.token, 12), effect)
+            wire = RestServer(
+                dialect, site, shelf, self.world.tokens, self.world.exports, partial(self.ids.token, 12), effect
+            )
             return wire.answer(call, body, now)
 
         return await self._answer(server, Surface.API, handle)

@@ -35,6 +35,8 @@ class Export:
     request_url: str
     started_at: datetime
     ready_at: datetime
+    since: str = ""
+    """Only what changed since this instant (FHIR text); empty: everything."""
 
     def progress_percent(self, now: datetime) -> int:
         """How far it is, 0 to 100."""
@@ -52,12 +54,20 @@ class Exports:
     _last: dict[tuple[str, str], datetime] = field(default_factory=dict)
 
     def start(
-        self, client_id: str, chart: Chart, types: tuple[str, ...], request_url: str, now: datetime
+        self,
+        client_id: str,
+        chart: Chart,
+        types: tuple[str, ...],
+        request_url: str,
+        now: datetime,
+        *,
+        gap: timedelta | None = GROUP_GAP,
+        since: str = "",
     ) -> Export | None:
-        """A new export; None when this client exported the Group less than 24 hours ago."""
+        """A new export; None when this client exported the Group less than `gap` ago."""
         group = chart.practice.group
         last = self._last.get((client_id, group))
-        if last is not None and now - last < GROUP_GAP:
+        if gap is not None and last is not None and now - last < gap:
             return None
         export_id = epic_id(chart.practice.seed, "export", client_id, now.isoformat())
         export = Export(
@@ -69,6 +79,7 @@ class Exports:
             request_url,
             now,
             now + timedelta(seconds=self.takes_s),
+            since,
         )
         self._last[(client_id, group)] = now
         self._by_id[export_id] = export
@@ -80,6 +91,16 @@ class Exports:
         """An export of this client in this practice."""
         export = self._by_id.get(export_id)
         return export if export and (export.client_id, export.practice) == (client_id, practice) else None
+
+    def held(self, export_id: str, practice: str) -> Export | None:
+        """An export of whatever client in this practice."""
+        export = self._by_id.get(export_id)
+        return export if export and export.practice == practice else None
+
+    def running(self, client_id: str, practice: str, now: datetime) -> bool:
+        """Whether an export of this client in this practice is not ready yet."""
+        mine = (one for one in self._by_id.values() if (one.client_id, one.practice) == (client_id, practice))
+        return any(now < one.ready_at for one in mine)
 
     def cancel(self, export: Export) -> None:
         """Forget an export and its files."""

@@ -165,5 +165,8 @@ CERNER: Final = Dialect(
     missing_field=500,
     dress=_dress,
     check=_check,
+    export_pause_s=600,
+    export_redirects=True,
+    export_alone=True,
     scopes=tuple(f"system/{kind}.rs" for kind in SERVED),
 )

@@ -69,5 +69,7 @@ class Dialect:
     """Why a written resource cannot be processed (422)."""
     export_pause_s: int = 1
     export_redirects: bool = False
+    export_alone: bool = False
+    """Whether a client has one export under way at most."""
     methods: tuple[str, ...] = ("private_key_jwt", "client_secret_basic")
     scopes: tuple[str, ...] = field(default=())

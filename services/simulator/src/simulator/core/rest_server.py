@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 
 from simulator.core import open_search
 from simulator.core.answer import FHIR_JSON, Answer, html_not_found, json_answer
+from simulator.core.bulk_export import Exports
 from simulator.core.dialect import Dialect, Interaction, Served, Site
 from simulator.core.faults import NO_EFFECT, Effect
 from simulator.core.fhir_server import FhirCall, bearer
@@ -23,9 +24,10 @@ from simulator.core.metadata import in_version
 from simulator.core.open_search import Shelf
 from simulator.core.paging import PageToken, decode_token
 from simulator.core.resources import instant
+from simulator.core.rest_export import RestExport, is_export, is_store
 from simulator.core.scopes import allows
 from simulator.core.search import SearchRefusedError
-from simulator.core.tokens import Tokens
+from simulator.core.tokens import AccessToken, Tokens
 from simulator.core.written import WrittenFullError, with_meta
 
 BODY_BYTES_MAX: Final = 512 * 1024
@@ -47,6 +49,7 @@ class RestServer:
     site: Site
     shelf: Shelf
     tokens: Tokens
+    exports: Exports
     new_id: Callable[[], str]
     effect: Effect = NO_EFFECT
 
@@ -58,6 +61,10 @@ class RestServer:
             return json_answer(200, statement, FHIR_JSON)
         if parts == [".well-known", "smart-configuration"] and call.method == "GET":
             return json_answer(200, self._smart())
+        if is_store(parts):
+            return self._export.stored(call, parts, now)
+        if is_export(parts):
+            return self._exported(call, parts, now)
         served = self.dialect.served.get(parts[0]) if parts else None
         if served is None or len(parts) > 2:
             return html_not_found()
@@ -65,11 +72,24 @@ class RestServer:
         right = "s" if searches else _RIGHTS.get(call.method, "r")
         return self._stopped(call, parts[0], right, now) or self._perform(call, parts, served, body, now, searches)
 
-    def _stopped(self, call: FhirCall, kind: str, right: str, now: datetime) -> Answer | None:
-        """Who has no token, or none for this."""
+    @property
+    def _export(self) -> RestExport:
+        return RestExport(self.dialect, self.site, self.shelf, self.exports)
+
+    def _exported(self, call: FhirCall, parts: list[str], now: datetime) -> Answer:
+        # Whether its types may be read is looked at when it starts.
+        token = self._admitted(call, now)
+        return self.dialect.unauthorized(self.site) if token is None else self._export.answer(call, parts, token, now)
+
+    def _admitted(self, call: FhirCall, now: datetime) -> AccessToken | None:
         token = self.tokens.find(bearer(call), now)
         refused = self.effect.has("unauthorized") or self.effect.has("client-disabled")
-        if token is None or token.practice != self.shelf.chart.practice.name or refused:
+        return None if token is None or token.practice != self.shelf.chart.practice.name or refused else token
+
+    def _stopped(self, call: FhirCall, kind: str, right: str, now: datetime) -> Answer | None:
+        """Who has no token, or none for this."""
+        token = self._admitted(call, now)
+        if token is None:
             return self.dialect.unauthorized(self.site)
         if not allows(token.scopes, kind, right) or kind == self.effect.word("scope-missing", "resource"):
             return self.dialect.forbidden(self.site)

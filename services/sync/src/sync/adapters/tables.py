@@ -234,6 +234,38 @@ class ScheduleRow(Base, table=True):
     last_tick_at: datetime | None = Field(sa_column=Column(UtcInstant, nullable=True))
 
 
+class MappingVersionRow(Base, table=True):
+    """A version of a field mapping or a value map (`subject`: mapping/patient, value-map/payer)."""
+
+    __tablename__ = "mapping_version"
+
+    tenant: str = Field(primary_key=True)
+    integration_id: str = Field(primary_key=True)
+    subject: str = Field(primary_key=True)
+    version: int = Field(primary_key=True)
+    content: Any = Field(sa_column=Column(JsonText, nullable=False))
+    note: str
+    saved_by: str
+    saved_at: datetime = Field(sa_column=Column(UtcInstant, nullable=False))
+    restored_from: int | None
+
+
+class UnmappedValueRow(Base, table=True):
+    """A code of the source that a value map was asked for in vain."""
+
+    __tablename__ = "unmapped_value"
+
+    tenant: str = Field(primary_key=True)
+    integration_id: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    source_system: str = Field(primary_key=True)
+    source_code: str = Field(primary_key=True)
+    display: str
+    times: int
+    first_seen_at: datetime = Field(sa_column=Column(UtcInstant, nullable=False))
+    last_seen_at: datetime = Field(sa_column=Column(UtcInstant, nullable=False))
+
+
 def _table(row: type[SQLModel]) -> Table:
     return Base.metadata.tables[str(row.__tablename__)]
 
@@ -249,3 +281,5 @@ QUARANTINE: Final = _table(QuarantineTableRow)
 RUN: Final = _table(RunRow)
 RUN_SEEN: Final = _table(RunSeenRow)
 SCHEDULE: Final = _table(ScheduleRow)
+MAPPING_VERSION: Final = _table(MappingVersionRow)
+UNMAPPED_VALUE: Final = _table(UnmappedValueRow)

@@ -12,6 +12,7 @@ from common.models.clock import Clock, Ids
 from common.models.identifiers import check_id
 from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import LIMIT_DEFAULT, CursorText, Limit, etag, if_match, page_body
+from pms.offers import offers_of
 from sync.core.run import Mode, Resource
 from sync.core.schedule import EVERY_S_MAX, EVERY_S_MIN, Schedule, schedule_json
 from sync.core.strategy import strategy_of
@@ -48,7 +49,7 @@ def add_routes(api: APIRouter, schedules: ScheduleBook, integrations: Integratio
     ) -> dict[str, Any]:
         """The first run starts after one interval."""
         integration = await integrations.get(caller.tenant, check_id(body.integration_id, "int"))
-        strategy_of(integration.vendor, body.resource)
+        strategy_of(offers_of(integration.vendor, integration.capability_overrides), body.resource)
         now = clock.now()
         schedule = Schedule(
             id=ids.new("sch"),

@@ -34,11 +34,9 @@ class Mapped:
 
 def map_resource(resource: Resource, expected: str) -> Mapped | Rejection:
     """The canonical record of a resource of the expected type (FHIR name), or why it is none. Never raises."""
-    if resource.get("resourceType") != expected:
-        return Rejection(INVALID, "resourceType", value_class(resource.get("resourceType")))
-    external_id = resource.get("id")
-    if not isinstance(external_id, str) or not _FHIR_ID.fullmatch(external_id):
-        return Rejection(INVALID, "id", value_class(external_id))
+    external_id = external_id_of(resource, expected)
+    if isinstance(external_id, Rejection):
+        return external_id
     try:
         record = _MAPPINGS[expected](resource)
     except ValidationError as error:
@@ -46,10 +44,20 @@ def map_resource(resource: Resource, expected: str) -> Mapped | Rejection:
     except _WrongTypeError as error:
         return Rejection(INVALID, error.rule, value_class(error.value))
     if isinstance(record, Appointment):
-        broken = _broken_rule(record)
+        broken = broken_rule(record)
         if broken is not None:
             return broken
     return Mapped(external_id, record)
+
+
+def external_id_of(resource: Resource, expected: str) -> str | Rejection:
+    """The id of a resource of the expected type (FHIR name), or why it has none."""
+    if resource.get("resourceType") != expected:
+        return Rejection(INVALID, "resourceType", value_class(resource.get("resourceType")))
+    external_id = resource.get("id")
+    if not isinstance(external_id, str) or not _FHIR_ID.fullmatch(external_id):
+        return Rejection(INVALID, "id", value_class(external_id))
+    return external_id
 
 
 class _WrongTypeError(Exception):
@@ -105,7 +113,8 @@ def _appointment(resource: Resource) -> Appointment:
 _MAPPINGS: Final[Mapping[str, Callable[[Resource], Record]]] = {"Patient": _patient, "Appointment": _appointment}
 
 
-def _broken_rule(record: Appointment) -> Rejection | None:
+def broken_rule(record: Appointment) -> Rejection | None:
+    """What an appointment breaks of FHIR R4's invariants, None when it is sound."""
     if record.status is None:
         return Rejection(INVALID, "status", "absent")
     if record.start is None and record.status not in _STARTLESS:

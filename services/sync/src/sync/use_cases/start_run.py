@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from common.models.clock import Clock, Ids
 from common.models.errors import SuiteError
 from common.models.integration import ChannelKind, Integration, IntegrationState
+from pms.offers import offers_of
 from sync.core.run import Mode, Resource, Run
 from sync.core.run_state import RunState
 from sync.core.strategy import strategy_of
@@ -31,7 +32,7 @@ class StartRun:
         `run.resource-unsupported`.
         """
         integration = await self.integrations.get(tenant, integration_id)
-        strategy_of(integration.vendor, resource)
+        strategy_of(offers_of(integration.vendor, integration.capability_overrides), resource)
         if integration.channel_of(ChannelKind.FHIR) is None:
             raise SuiteError("channel.not-found", "The integration has no channel of the kind fhir.")
         if integration.state is not IntegrationState.ACTIVE:

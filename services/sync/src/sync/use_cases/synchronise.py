@@ -27,6 +27,7 @@ from sync.core.run_state import RunEvent, after
 from sync.ports import (
     Integrations,
     LeaseBook,
+    MappingBook,
     QuarantineBook,
     Quarantined,
     RecordBook,
@@ -54,6 +55,7 @@ class Synchronise:
     records: RecordBook
     quarantine: QuarantineBook
     fetch_page: FetchPage
+    mappings: MappingBook
     clock: Clock
     ids: Ids
     look_every_s: float
@@ -201,6 +203,7 @@ class Synchronise:
             for position, record_type, external_id, why in (*page.unmapped, *rejected)
         ]
         await self.quarantine.put(session, run.tenant, rows)
+        await self.mappings.count_unmapped(session, run.tenant, run.integration_id, page.values)
         await self.quarantine.resolve(session, run.tenant, register.accepted)
         return register
 

@@ -203,12 +203,12 @@ def _value_map(given: Given, surroundings: Surroundings) -> Apply:
         raise ValueError(f"there is no value map {name}")
 
     def read(value: Any) -> Any:
-        code, code_system = value, system
+        code, code_system, display = value, system, None
         if isinstance(value, dict):
-            code, code_system = value.get("code"), value.get("system") or system
+            code, code_system, display = value.get("code"), value.get("system") or system, value.get("display")
         if not isinstance(code, str) or not isinstance(code_system, str):
             raise RuleError("text")
-        target = found.target(code, code_system)
+        target = found.target(code, code_system, display if isinstance(display, str) else "")
         if target is None and unknown == "reject":
             raise RuleError(f"value-map.{name}.unmapped")
         return target if target is not None or unknown == "absent" else code
