@@ -15,6 +15,16 @@ ACCESS: Final = (
     Access("GET", "", READ_STATE),
     Access("GET", "/patients", READ_STATE),
     Access("GET", "/population", READ_STATE),
+    *(
+        row
+        for scope in ("/practices/{name}/day", "/servers/{name}/day")
+        for row in (
+            Access("GET", scope, READ_STATE),
+            Access("PUT", scope, OPERATE),
+            Access("DELETE", scope, OPERATE),
+            Access("GET", f"{scope}/events", READ_STATE),
+        )
+    ),
     Access("GET", "/clients", READ_STATE),
     Access("GET", "/clients/{client_id}", READ_STATE),
     Access("PUT", "/clients/{client_id}", CONFIGURE),

@@ -19,13 +19,25 @@ from simulator.adapters.key_sets import PublishedKeySets
 from simulator.adapters.mllp_receiver import MllpReceiver
 from simulator.adapters.mllp_sender import MllpSender
 from simulator.adapters.tcp_proxy import TcpProxy
-from simulator.api import faults, hl7_traffic, launches, operator, population, proxies, rest_servers, servers, vendor
+from simulator.api import (
+    days,
+    faults,
+    hl7_traffic,
+    launches,
+    operator,
+    population,
+    proxies,
+    rest_servers,
+    servers,
+    vendor,
+)
 from simulator.core.chance import below
 from simulator.core.fault_row import Surface
 from simulator.core.population import Shares
 from simulator.core.world import World
 from simulator.settings import SimulatorSettings
 from simulator.use_cases.keep_proxies import Proxies
+from simulator.use_cases.run_days import Days
 from simulator.use_cases.run_feeds import Feeds
 
 PREFIX: Final = "/simulator"
@@ -74,6 +86,8 @@ def build(runtime: Runtime) -> Module:
     faults.add_routes(router, world, runtime.clock)
     hl7_traffic.add_routes(router, world, feeds, receiver, runtime.clock)
     population.add_routes(router, world)
+    running_days = Days(sender, runtime.clock, asyncio.sleep)
+    days.add_routes(router, world, running_days, runtime.clock)
     servers.add_routes(router, world, addresses, runtime.clock, runtime.ids, asyncio.sleep)
     launches.add_routes(router, world, addresses, runtime.clock, runtime.ids, asyncio.sleep)
     rest_servers.add_routes(router, world, keys, addresses, runtime.clock, runtime.ids, asyncio.sleep)
@@ -85,6 +99,7 @@ def build(runtime: Runtime) -> Module:
         try:
             yield
         finally:
+            await running_days.close()
             await feeds.stop()
             await network.stop()
             await receiver.stop()

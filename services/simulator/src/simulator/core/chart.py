@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import Final
 
+from simulator.core.chance import epic_id
 from simulator.core.kept_searches import KeptSearches
 from simulator.core.practice import Appointment, Patient, Practice
 
 _DAYS_KEPT_MAX: Final = 1_000
 APPOINTMENTS_KEPT_MAX: Final = 100_000
 BOOKED_MAX: Final = 10_000
+TOUCHED_MAX: Final = 200_000
 
 
 class Chart:
@@ -23,6 +25,8 @@ class Chart:
         self.version = 0
         self._changed: dict[str, Patient] = {}
         self._booked: dict[str, Appointment] = {}
+        self._moved: dict[str, Appointment] = {}
+        self._touched: dict[tuple[str, str], tuple[int, datetime]] = {}
         # Made once per day asked for: pages of one search ask for the same days again and again.
         self._days: dict[date, tuple[Appointment, ...]] = {}
         self._days_rows = 0
@@ -47,6 +51,38 @@ class Chart:
         self._changed[patient.id] = patient
         self.version += 1
 
+    def admit(self) -> Patient | None:
+        """Register one more patient; None when there is no room."""
+        practice = self.practice
+        self.version += 1
+        return practice.patients.admit(lambda index: epic_id(practice.seed, "patient", index))
+
+    def appointment(self, appointment_id: str) -> Appointment | None:
+        """An appointment that was booked or changed here; what the seed made is found by its day alone."""
+        return self._moved.get(appointment_id) or self._booked.get(appointment_id)
+
+    def put_appointment(self, appointment: Appointment) -> None:
+        """Change an appointment; the oldest change is given up over the bound."""
+        self._moved[appointment.id] = appointment
+        self.version += 1
+        while len(self._moved) > APPOINTMENTS_KEPT_MAX:
+            del self._moved[next(iter(self._moved))]
+
+    def touch(self, kind: str, resource_id: str, now: datetime, *, made: bool = False) -> None:
+        """A resource has a new version from now on; `made`: its first one."""
+        key = (kind, resource_id)
+        version = self._touched[key][0] + 1 if key in self._touched else 1 if made else 2
+        # Put at the end again, so that the oldest one goes over the bound.
+        self._touched.pop(key, None)
+        self._touched[key] = (version, now)
+        self.version += 1
+        while len(self._touched) > TOUCHED_MAX:
+            del self._touched[next(iter(self._touched))]
+
+    def touched(self, kind: str, resource_id: str) -> tuple[int, datetime] | None:
+        """Version and instant of a resource's last change here; None: it is as the seed made it."""
+        return self._touched.get((kind, resource_id))
+
     def book(self, appointment: Appointment) -> None:
         """Add an appointment; the oldest one added is given up over the bound."""
         self._booked[appointment.id] = appointment
@@ -64,6 +100,9 @@ class Chart:
         for offset in range((end - start).days + 1):
             rows.extend(self._on(start + timedelta(days=offset)))
         rows.extend(row for row in self._booked.values() if start <= self.local_day(row.start) <= end)
+        if self._moved:
+            rows = [row for row in rows if row.id not in self._moved]
+            rows.extend(row for row in self._moved.values() if start <= self.local_day(row.start) <= end)
         rows.sort(key=lambda row: (row.start, row.id))
         return rows
 

@@ -14,6 +14,7 @@ from math import log
 from typing import Any, Final, Literal
 
 from simulator.core.chance import below, choice, number
+from simulator.core.change import new_appointment
 from simulator.core.chart import Chart
 from simulator.core.hl7_messages import FEED_KINDS, Scene, compose_kind
 from simulator.core.practice import Appointment, Patient
@@ -113,10 +114,11 @@ def message_of(plan: FeedPlan, chart: Chart, sequence: int, now: datetime) -> Fe
 
 
 def _appointment(chart: Chart, patient: Patient, seed: int, now: datetime) -> Appointment:
-    """One of the patient's appointments of the next five weeks, which hold one or more."""
+    """One of the patient's appointments of the next five weeks."""
     today = chart.local_day(now)
     mine = [row for row in chart.appointments(today, today + timedelta(days=34)) if row.patient == patient.id]
-    return choice(mine, seed, "appointment")
+    # Who was registered meanwhile, or has put off the only visit, may have none in these weeks.
+    return choice(mine or [new_appointment(chart, patient, start=None, minutes=None, now=now)], seed, "appointment")
 
 
 def state_json(state: FeedState) -> dict[str, Any]:

@@ -66,9 +66,9 @@ def find(shelf: Shelf, kind: str, parameters: Parameters, now: datetime) -> list
     for resource_id, make in _rows(shelf.chart, kind, parameters, now):
         if shelf.written.of(kind, resource_id) is not None:
             continue
-        touched = touched_at(seed, kind, resource_id, now)
+        version, touched = shelf.chart.touched(kind, resource_id) or (1, touched_at(seed, kind, resource_id, now))
         if changed is None or changed.low <= touched < changed.high:
-            found.append(partial(_made, shelf, kind, make, touched))
+            found.append(partial(_made, shelf, kind, make, version, touched))
     for _, held in shelf.written.all(kind):
         fits = held.resource is not None and _fits(held.resource, parameters, shelf, now)
         if fits and (changed is None or changed.low <= held.updated_at < changed.high):
@@ -88,11 +88,13 @@ def read(shelf: Shelf, kind: str, resource_id: str, now: datetime) -> tuple[dict
     made = next((make for one, make in rows if one == resource_id), None)
     if made is None:
         return None
-    return _made(shelf, kind, made, touched_at(shelf.chart.practice.seed, kind, resource_id, now)), 1
+    seed = shelf.chart.practice.seed
+    version, touched = shelf.chart.touched(kind, resource_id) or (1, touched_at(seed, kind, resource_id, now))
+    return _made(shelf, kind, made, version, touched), version
 
 
-def _made(shelf: Shelf, kind: str, make: Maker, touched: datetime) -> dict[str, Any]:
-    return with_meta(shelf.dress(make()), 1, touched if kind in shelf.dated else None)
+def _made(shelf: Shelf, kind: str, make: Maker, version: int, touched: datetime) -> dict[str, Any]:
+    return with_meta(shelf.dress(make()), version, touched if kind in shelf.dated else None)
 
 
 Row = tuple[str, Maker]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from simulator.core.practice import Patient
 
 KEPT_PATIENTS_MAX: Final = 5_000
+ADMITTED_MAX: Final = 5_000
 
 
 class People(Mapping[str, "Patient"]):
@@ -20,7 +21,8 @@ class People(Mapping[str, "Patient"]):
 
     def __init__(self, ids: tuple[str, ...], make: Callable[[int], Patient]) -> None:
         self._index = {patient_id: index for index, patient_id in enumerate(ids)}
-        self._ids = ids
+        self._ids = list(ids)
+        self._made = len(ids)
         self._make = make
         self._kept: dict[int, Patient] = {}
 
@@ -46,6 +48,16 @@ class People(Mapping[str, "Patient"]):
                 del self._kept[next(iter(self._kept))]
             found = self._kept[index] = self._make(index)
         return found
+
+    def admit(self, id_of: Callable[[int], str]) -> Patient | None:
+        """One more, the patient of the next index, whose id is `id_of` it; None over `ADMITTED_MAX` of them."""
+        index = len(self._ids)
+        if index - self._made >= ADMITTED_MAX:
+            return None
+        patient_id = id_of(index)
+        self._ids.append(patient_id)
+        self._index[patient_id] = index
+        return self.at(index)
 
     def index_of(self, patient_id: str) -> int:
         """The index of a patient; raises KeyError for nobody."""

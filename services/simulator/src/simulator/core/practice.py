@@ -105,6 +105,8 @@ class Appointment:
     created: datetime
     fate: int
     reason: str = ""
+    state: str = ""
+    """The status that somebody gave it; empty: it follows the clock."""
 
     @property
     def end(self) -> datetime:
@@ -113,6 +115,8 @@ class Appointment:
 
     def status_at(self, now: datetime) -> str:
         """booked → arrived → fulfilled as time passes; of a hundred, four are cancelled ahead and six not kept."""
+        if self.state:
+            return self.state
         if self.fate < _CANCELLED_SHARE:
             return "cancelled"
         if now < self.start:
