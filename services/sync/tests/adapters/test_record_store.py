@@ -121,7 +121,8 @@ async def test_a_page_takes_a_few_statements_however_many_records_it_has(house: 
         house.pms.pages = [[make.appointment(number, number) for number in numbers]]
         with counted_statements(house.database) as statements:
             await house.run()
-        counts.append(sum("record" in statement for statement in statements))
+        # How often the run's own row (`records_read`) is looked at depends on how long a page takes.
+        counts.append(sum("record" in each and "records_read" not in each for each in statements))
     assert counts[0] == counts[1]
 
 
