@@ -68,6 +68,10 @@ class Chart:
         while len(self._moved) > APPOINTMENTS_KEPT_MAX:
             del self._moved[next(iter(self._moved))]
 
+    def moved(self) -> Iterator[Appointment]:
+        """The appointments that were changed here, as they are now."""
+        return iter(self._moved.values())
+
     def touch(self, kind: str, resource_id: str, now: datetime, *, made: bool = False) -> None:
         """A resource has a new version from now on; `made`: its first one."""
         key = (kind, resource_id)
