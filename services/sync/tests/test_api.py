@@ -241,7 +241,8 @@ async def test_another_tenant_sees_nothing_and_a_second_start_is_refused(suite: 
 async def test_every_route_is_open_to_its_roles_only(suite: RunningSuite, role: Role) -> None:
     ids = {
         "run_id": type_id("run", 7), "record_id": type_id("rec", 7), "schedule_id": type_id("sch", 7),
-        "record_type": "patient",
+        "record_type": "patient", "integration_id": INTEGRATION_ID, "resource": "patient", "version": 1,
+        "kind": "payer",
     }  # fmt: skip
     async with suite.client(role) as client:
         for row in ACCESS:

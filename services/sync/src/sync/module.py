@@ -23,6 +23,7 @@ from sync.api import router
 from sync.consumers import subscriptions
 from sync.settings import SyncSettings
 from sync.use_cases.apply_messages import ApplyMessages
+from sync.use_cases.edit_mapping import EditMapping
 from sync.use_cases.fetch_page import FetchPage
 from sync.use_cases.load_mapper import LoadMapper
 from sync.use_cases.start_run import StartRun
@@ -56,7 +57,7 @@ def build(runtime: Runtime) -> Module:
     schedules = SqlScheduleStore(database, clock)
     mappings = SqlMappingStore(database, clock)
     load_mapper = LoadMapper(mappings)
-    pms = _pms(runtime, settings)
+    fetch_page = FetchPage(_pms(runtime, settings), runs, records, settings.page_records_max, load_mapper)
     synchronise = Synchronise(
         transactions=database,
         leases=leases,
@@ -64,7 +65,7 @@ def build(runtime: Runtime) -> Module:
         runs=runs,
         records=records,
         quarantine=quarantine,
-        fetch_page=FetchPage(pms, runs, records, settings.page_records_max, load_mapper),
+        fetch_page=fetch_page,
         mappings=mappings,
         clock=clock,
         ids=ids,
@@ -98,6 +99,7 @@ def build(runtime: Runtime) -> Module:
             quarantine=quarantine,
             schedule_book=schedules,
             start_run=start_run,
+            edit_mapping=EditMapping(mappings, load_mapper, fetch_page, records, clock),
             clock=clock,
             ids=ids,
         ),

@@ -91,11 +91,11 @@ class SqlMappingStore:
             room = max(0, UNMAPPED_KEPT_MAX - kept)
             rows: dict[tuple[str, str], dict[str, Any]] = {}
             for (system, code, display), times in counted.items():
-                key = (system[:_TEXT_CHARACTERS_MAX], code[:_TEXT_CHARACTERS_MAX])
+                key = (_text(system), _text(code))
                 if key not in rows and len(rows) >= room:
                     continue
                 row = rows.setdefault(key, {"display": "", "times": 0})
-                row["display"] = row["display"] or display[:_TEXT_CHARACTERS_MAX]
+                row["display"] = row["display"] or _text(display)
                 row["times"] += times
             base: dict[str, Any] = {"tenant": tenant, "integration_id": integration_id, "kind": kind}
             base |= {"first_seen_at": now, "last_seen_at": now}
@@ -118,6 +118,11 @@ class SqlMappingStore:
         statement = select(*shown).where(*mine).order_by(_VALUE.times.desc(), _VALUE.source_code)
         async with self._database.read() as session:
             return [UnmappedValue(*row) for row in await session.execute(statement.limit(UNMAPPED_LISTED_MAX))]
+
+
+def _text(text: str) -> str:
+    """As PostgreSQL keeps it: without NUL and without lone surrogates."""
+    return text[:_TEXT_CHARACTERS_MAX].replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def _of(tenant: str, integration_id: str, subject: str) -> tuple[ColumnElement[bool], ...]:

@@ -6,8 +6,18 @@ from fastapi import APIRouter
 
 from common.models.clock import Clock, Ids
 from common.runtime.idempotency import IdempotentRoute
-from sync.api import records, runs, schedules
-from sync.ports import Integrations, QuarantineList, RecordReader, RunBook, RunList, ScheduleBook, Transactions
+from sync.api import mappings, records, runs, schedules, value_maps
+from sync.ports import (
+    Integrations,
+    QuarantineList,
+    RecordReader,
+    RunBook,
+    RunList,
+    ScheduleBook,
+    Transactions,
+)
+from sync.use_cases.edit_mapping import EditMapping
+from sync.use_cases.edit_value_map import EditValueMap
 from sync.use_cases.start_run import StartRun
 
 
@@ -21,6 +31,7 @@ def router(
     quarantine: QuarantineList,
     schedule_book: ScheduleBook,
     start_run: StartRun,
+    edit_mapping: EditMapping,
     clock: Clock,
     ids: Ids,
 ) -> APIRouter:
@@ -29,4 +40,6 @@ def router(
     runs.add_routes(api, transactions, run_book, run_list, start_run, clock)
     records.add_routes(api, reader, quarantine)
     schedules.add_routes(api, schedule_book, integrations, clock, ids)
+    mappings.add_routes(api, edit_mapping, edit_mapping.book, integrations)
+    value_maps.add_routes(api, EditValueMap(edit_mapping.book), edit_mapping.book, integrations)
     return api

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Final
 
 from common.models.errors import SuiteError
 from common.models.integration import Channel, Integration
-from pms.fhir import Bundle, by_ids, references
+from pms.fhir import Bundle, appointments_in_window, by_ids, references
 from pms.offers import Offers, offers_of
 from sync.core.incoming import Incoming, Origin
 from sync.core.mapping.mapper import Mapper
 from sync.core.mapping.value_map import Unmapped
 from sync.core.page import OPERATION, id_key, page_key, page_request
 from sync.core.rejection import Rejection
-from sync.core.run import Resource, Run, RunCursor
+from sync.core.run import Mode, Resource, Run, RunCursor
 from sync.core.strategy import Strategy, fetches_patients, strategy_of
+from sync.core.windows import windows_of
 from sync.ports import Pms, RecordBook, RunBook
 from sync.use_cases.load_mapper import LoadMapper
 
@@ -93,6 +95,25 @@ class FetchPage:
             page.add(run, await self._by_ids(integration, channel, unknown), Resource.PATIENT.fhir)
         page.add(run, appointments, Resource.APPOINTMENT.fhir)
         return page
+
+    async def sample(self, integration: Integration, channel: Channel, resource: Resource, today: date) -> Resources:
+        """Up to one page of what an incremental run would see; nothing is noted.
+
+        Raises SuiteError `run.resource-unsupported`, `peer.*` or `credential.*`.
+        """
+        offers = _offers(integration)
+        strategy_of(offers, resource)
+        window = windows_of(Mode.INCREMENTAL, today)[0]
+        source = offers.of(Resource.APPOINTMENT.fhir)
+        count = min(self.page_records_max, source.page_records_max if source else self.page_records_max)
+        bundle = await self.pms.search(
+            integration, channel, appointments_in_window(window.first, window.last, count=count)
+        )
+        appointments = [row for row in bundle.matches if row.get("resourceType") == Resource.APPOINTMENT.fhir]
+        if resource is Resource.APPOINTMENT:
+            return appointments
+        patients = list(dict.fromkeys(one for row in appointments for one in references(row, Resource.PATIENT.fhir)))
+        return await self._by_ids(integration, channel, patients)
 
     async def _by_ids(self, integration: Integration, channel: Channel, ids: Sequence[str]) -> Resources:
         """Patients by id, as many per request as the vendor allows. An id that may not stand in a list is left out."""
