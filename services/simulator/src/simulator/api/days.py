@@ -22,7 +22,7 @@ from simulator.core.day_files import FileForm
 from simulator.core.faults import Faults
 from simulator.core.world import World
 from simulator.use_cases.drop_files import DropPlan
-from simulator.use_cases.run_days import DayPlan, Days, DayState, Happened, Receiver
+from simulator.use_cases.run_days import Alive, DayPlan, Days, DayState, Happened, Receiver
 
 CallerOf = Annotated[Caller, Depends(caller_of)]
 Name = Annotated[str, Path(max_length=40, description="its name")]
@@ -69,6 +69,7 @@ class Found:
     key: str
     chart: Chart
     faults: Faults
+    alive: Alive
 
 
 Find = Callable[[str, Caller], Found]
@@ -78,11 +79,13 @@ def add_routes(api: APIRouter, world: World, days: Days, clock: Clock) -> None:
     """Paths begin after /simulator/v1."""
 
     def practice(name: str, caller: Caller) -> Found:
-        return Found(f"practice {name}", chart_of(world, caller, name, None), world.faults)
+        return Found(f"practice {name}", chart_of(world, caller, name, None), world.faults, lambda: True)
 
     def server(name: str, caller: Caller) -> Found:
-        chart, found = chart_of(world, caller, None, name), world.servers.of(caller.tenant, name)
-        return Found(f"server {name}", chart, found.faults if found is not None else world.faults)
+        chart = chart_of(world, caller, None, name)
+        found = world.servers.of(caller.tenant, name)
+        assert found is not None
+        return Found(f"server {name}", chart, found.faults, lambda: world.servers.of(caller.tenant, name) is found)
 
     _scope_routes(api, "/practices/{name}/day", "of a practice", practice, days, clock)
     _scope_routes(api, "/servers/{name}/day", "behind a vendor server", server, days, clock)
@@ -94,7 +97,7 @@ def _scope_routes(api: APIRouter, path: str, whose: str, find: Find, days: Days,
         """Begin a day: people come, stay away, are booked, move, pay; FHIR, Unity and HL7 say the same."""
         found = find(name, caller)
         plan = _plan(body, found.chart, clock)
-        return _json(days, await days.start(found.key, found.chart, found.faults, plan))
+        return _json(days, await days.start(found.key, found.chart, found.faults, plan, found.alive))
 
     @api.get(path, summary=f"Integration Simulator: the day {whose}")
     async def read(name: Name, caller: CallerOf) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -26,10 +27,13 @@ from simulator.use_cases.drop_files import DropPlan, Drops
 
 DAYS_MAX: Final = 20
 TICK_S: Final = 0.25
-STEP_EVENTS_MAX: Final = 2_000
+STEP_EVENTS_MAX: Final = 500
 WAITING_MAX: Final = 20_000
 ATTEMPTS_MAX: Final = 3
 RETRY_S: Final = 0.2
+
+Alive = Callable[[], bool]
+"""Whether the practice is still there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +101,12 @@ class Days:
         self._states: dict[str, DayState] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def start(self, key: str, chart: Chart, faults: Faults, plan: DayPlan) -> DayState:
-        """Begin a day; raises SuiteError `request.conflict` while one runs there, or where there are too many."""
+    async def start(self, key: str, chart: Chart, faults: Faults, plan: DayPlan, alive: Alive) -> DayState:
+        """Begin a day, which ends with the practice when that is not `alive` any more.
+
+        Raises SuiteError `request.conflict` while one runs there or where there are too many, `request.invalid` for
+        files without a folder.
+        """
         present = self._states.get(key)
         if present is not None and present.ended_at is None and present.chart is chart:
             raise SuiteError("request.conflict", "A day runs in this practice; stop it first.")
@@ -119,7 +127,7 @@ class Days:
         if plan.drop is not None:
             ends = plan.begins + timedelta(minutes=plan.drop.every_minutes)
             state.drops = Drops(plan.drop, chart, f"{plan.day:%Y%m%d}-{now:%Y%m%d%H%M%S}", ends)
-        self._tasks[key] = asyncio.create_task(self._run(state), name=f"day-{key}")
+        self._tasks[key] = asyncio.create_task(self._run(state, alive), name=f"day-{key}")
         return state
 
     def get(self, key: str, chart: Chart) -> DayState:
@@ -190,14 +198,14 @@ class Days:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _run(self, state: DayState) -> None:
+    async def _run(self, state: DayState, alive: Alive) -> None:
         link: Link | None = None
         try:
-            while state.position < len(state.events) or state.waiting or self._files_wait(state):
+            while alive() and (state.position < len(state.events) or state.waiting or self._files_wait(state)):
                 self.step(state)
                 if state.drops is not None and self._folder is not None:
                     await state.drops.write(self._folder)
-                while state.waiting:
+                while state.waiting and alive():
                     link = await self._send(state, link)
                 await self._pause(TICK_S)
             state.stood_at, state.ended_at = self.instant(state), self._clock.now()
