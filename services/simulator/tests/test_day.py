@@ -81,8 +81,16 @@ def test_a_merge_ends_a_record_and_its_visits_go_over() -> None:
     ended, lives = chart.patient(merged.ended.id), chart.patient(merged.patient.id)
     assert (ended.active, ended.replaced_by) == (False, lives.id)
     assert lives.replaces == (ended.id,)
-    assert not [row for row in chart.appointments(DAY + timedelta(1), DAY + timedelta(50)) if row.patient == ended.id
-                and row.state]  # fmt: skip
+    following = DAY + timedelta(days=1)
+    rows = [
+        row for row in chart.appointments(following, DAY + timedelta(days=80)) if row.patient in {ended.id, lives.id}
+    ]
+    assert len(rows) > 3
+    assert {row.patient for row in rows if row.status_at(NOW.replace(month=3, day=5)) == "booked"} == {lives.id}
+    untouched = Chart(practice())
+    assert {row.id for row in untouched.appointments_of(ended.id, following, 60)} == {
+        row.id for row in untouched.appointments(following, DAY + timedelta(days=60)) if row.patient == ended.id
+    }
 
 
 def test_an_event_happens_once() -> None:

@@ -210,6 +210,17 @@ async def test_wrong_days_are_refused(suite: RunningSuite, body: dict[str, Any])
         assert (await operator.get("/simulator/v1/practices/demo/day")).status_code == 404
 
 
+async def test_a_removed_server_takes_its_day_along(suite: RunningSuite, clock: FixedClock) -> None:
+    async with suite.client(Role.INTEGRATION_ADMIN) as admin:
+        await make(admin)
+        await admin.put(DAY, json={})
+        assert (await admin.delete("/simulator/v1/servers/north")).status_code == 204
+        assert (await admin.get(DAY)).status_code == 404
+        await make(admin)
+        assert (await admin.get(DAY)).status_code == 404, "another server of that name has its own day"
+        assert (await admin.put(DAY, json={})).status_code == 200
+
+
 async def test_strangers_see_nothing(suite: RunningSuite) -> None:
     async with suite.client(Role.INTEGRATION_ADMIN) as admin:
         await make(admin)

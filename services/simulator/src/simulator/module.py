@@ -15,6 +15,7 @@ from common.runtime.runtime import Runtime
 from common.runtime.settings import load
 from simulator.access import ACCESS
 from simulator.adapters.authority import Authority, root_of
+from simulator.adapters.drop_folder import DropFolder
 from simulator.adapters.key_sets import PublishedKeySets
 from simulator.adapters.mllp_receiver import MllpReceiver
 from simulator.adapters.mllp_sender import MllpSender
@@ -86,7 +87,8 @@ def build(runtime: Runtime) -> Module:
     faults.add_routes(router, world, runtime.clock)
     hl7_traffic.add_routes(router, world, feeds, receiver, runtime.clock)
     population.add_routes(router, world)
-    running_days = Days(sender, runtime.clock, asyncio.sleep)
+    folder = DropFolder(settings.drop_folder) if settings.drop_folder is not None else None
+    running_days = Days(sender, runtime.clock, asyncio.sleep, folder)
     days.add_routes(router, world, running_days, runtime.clock)
     servers.add_routes(router, world, addresses, runtime.clock, runtime.ids, asyncio.sleep)
     launches.add_routes(router, world, addresses, runtime.clock, runtime.ids, asyncio.sleep)

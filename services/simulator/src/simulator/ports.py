@@ -51,6 +51,13 @@ class MessageSender(Protocol):
         """
 
 
+class FileDrop(Protocol):
+    """Where files are dropped for somebody else to fetch."""
+
+    async def put(self, name: str, body: bytes) -> None:
+        """Write a file whole under its name, in the place of one that has it; raises OSError."""
+
+
 Target = Callable[[], Awaitable[tuple[str, int]]]
 """Where a proxy connects to: a checked address and a port; raises SuiteError."""
 

@@ -45,6 +45,9 @@ class SimulatorSettings(ServiceSettings):
     authority_file: Path | None = Field(
         default=None, description="root certificate and key of the proxies' TLS, made when absent; empty: in memory"
     )
+    drop_folder: Path | None = Field(
+        default=None, description="folder that files of a simulated day are dropped into; empty: none are"
+    )
     export_takes_s: float = Field(default=2.0, gt=0, le=86_400, description="how long a Group export takes")
 
     @field_validator("practices", mode="before")

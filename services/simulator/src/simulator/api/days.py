@@ -18,9 +18,11 @@ from common.runtime.http import LIMIT_DEFAULT, CursorText, Limit, page_body
 from simulator.api.population import chart_of
 from simulator.core.chart import Chart
 from simulator.core.day import CLOSES, OPENS, SPEED_MAX, instant_of
+from simulator.core.day_files import FileForm
 from simulator.core.faults import Faults
 from simulator.core.world import World
-from simulator.use_cases.run_days import DayPlan, Days, DayState, Happened, Receiver
+from simulator.use_cases.drop_files import DropPlan
+from simulator.use_cases.run_days import Alive, DayPlan, Days, DayState, Happened, Receiver
 
 CallerOf = Annotated[Caller, Depends(caller_of)]
 Name = Annotated[str, Path(max_length=40, description="its name")]
@@ -36,6 +38,15 @@ class DayReceiver(BaseModel):
     timeout_s: float = Field(default=10.0, gt=0, le=60, description="how long to wait for an acknowledgement")
 
 
+class DayDrop(BaseModel):
+    """Files of the day in the folder that the settings name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    form: FileForm = Field(default=FileForm.HL7, description="hl7: batch files; csv: a line for each message")
+    every_minutes: int = Field(default=60, ge=1, le=1440, description="minutes of the day that go into one file")
+
+
 class DayStart(BaseModel):
     """How a day is to be."""
 
@@ -48,6 +59,7 @@ class DayStart(BaseModel):
     speed: float = Field(default=60.0, gt=0, le=SPEED_MAX, description="seconds of the day in one of ours")
     seed: int = Field(default=1, ge=0, le=2**53, description="the same seed makes the same day")
     hl7: DayReceiver | None = Field(default=None, description="tell it by HL7 messages; null: FHIR and Unity alone")
+    drop: DayDrop | None = Field(default=None, description="tell it by files, too; null: none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,7 @@ class Found:
     key: str
     chart: Chart
     faults: Faults
+    alive: Alive
 
 
 Find = Callable[[str, Caller], Found]
@@ -66,11 +79,13 @@ def add_routes(api: APIRouter, world: World, days: Days, clock: Clock) -> None:
     """Paths begin after /simulator/v1."""
 
     def practice(name: str, caller: Caller) -> Found:
-        return Found(f"practice {name}", chart_of(world, caller, name, None), world.faults)
+        return Found(f"practice {name}", chart_of(world, caller, name, None), world.faults, lambda: True)
 
     def server(name: str, caller: Caller) -> Found:
-        chart, found = chart_of(world, caller, None, name), world.servers.of(caller.tenant, name)
-        return Found(f"server {name}", chart, found.faults if found is not None else world.faults)
+        chart = chart_of(world, caller, None, name)
+        found = world.servers.of(caller.tenant, name)
+        assert found is not None
+        return Found(f"server {name}", chart, found.faults, lambda: world.servers.of(caller.tenant, name) is found)
 
     _scope_routes(api, "/practices/{name}/day", "of a practice", practice, days, clock)
     _scope_routes(api, "/servers/{name}/day", "behind a vendor server", server, days, clock)
@@ -82,7 +97,7 @@ def _scope_routes(api: APIRouter, path: str, whose: str, find: Find, days: Days,
         """Begin a day: people come, stay away, are booked, move, pay; FHIR, Unity and HL7 say the same."""
         found = find(name, caller)
         plan = _plan(body, found.chart, clock)
-        return _json(days, await days.start(found.key, found.chart, found.faults, plan))
+        return _json(days, await days.start(found.key, found.chart, found.faults, plan, found.alive))
 
     @api.get(path, summary=f"Integration Simulator: the day {whose}")
     async def read(name: Name, caller: CallerOf) -> dict[str, Any]:
@@ -117,7 +132,8 @@ def _plan(body: DayStart, chart: Chart, clock: Clock) -> DayPlan:
         field = FieldError("/day", "range", "a day of the years 2000 to 2100")
         raise SuiteError("request.invalid", "1 field(s) are wrong.", fields=[field])
     receiver = Receiver(body.hl7.host, body.hl7.port, body.hl7.timeout_s) if body.hl7 is not None else None
-    return DayPlan(day, instant_of(chart.practice, day, body.start_time), body.speed, body.seed, receiver)
+    drop = DropPlan(body.drop.form, body.drop.every_minutes) if body.drop is not None else None
+    return DayPlan(day, instant_of(chart.practice, day, body.start_time), body.speed, body.seed, receiver, drop)
 
 
 def _json(days: Days, state: DayState) -> dict[str, Any]:
@@ -135,6 +151,15 @@ def _json(days: Days, state: DayState) -> dict[str, Any]:
         "events": len(state.events),
         "happened": state.position,
         "counts": dict(state.counts),
+        "drop": None
+        if state.drops is None
+        else {
+            "form": state.drops.plan.form.value,
+            "files": list(state.drops.written),
+            "file_bytes": state.drops.file_bytes,
+            "waiting": len(state.drops.waiting),
+            "failed": state.drops.failed,
+        },
         "hl7": None
         if plan.receiver is None
         else {

@@ -68,6 +68,21 @@ class Chart:
         while len(self._moved) > APPOINTMENTS_KEPT_MAX:
             del self._moved[next(iter(self._moved))]
 
+    def appointments_of(self, patient_id: str, first: date, days: int) -> list[Appointment]:
+        """A patient's appointments of so many days from `first` on, as they are now."""
+        rows = {row.id: row for row in self.practice.appointments_of(patient_id, first, days)}
+        rows |= self._booked
+        end = first + timedelta(days=days)
+        present = (self._moved.get(row_id, row) for row_id, row in (rows | self._moved).items())
+        mine = (row for row in present if row.patient == patient_id)
+        return sorted(
+            (row for row in mine if first <= self.local_day(row.start) < end), key=lambda row: (row.start, row.id)
+        )
+
+    def moved(self) -> Iterator[Appointment]:
+        """The appointments that were changed here, as they are now."""
+        return iter(self._moved.values())
+
     def touch(self, kind: str, resource_id: str, now: datetime, *, made: bool = False) -> None:
         """A resource has a new version from now on; `made`: its first one."""
         key = (kind, resource_id)

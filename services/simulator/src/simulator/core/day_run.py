@@ -30,6 +30,7 @@ from simulator.core.names import CITIES, STREETS
 from simulator.core.practice import Address, Appointment, Patient
 
 ENCOUNTER_KIND: Final = "Encounter"
+VISITS_HANDED_OVER_DAYS: Final = 365
 _SATURDAY: Final = 5
 _ADT: Final = {"A04": "ADT_A01", "A08": "ADT_A01", "A40": "ADT_A39"}
 _STATUS: Final = {"S12": "Booked", "S13": "Booked", "S15": "Cancelled", "S26": "Noshow"}
@@ -170,8 +171,8 @@ def _merge(chart: Chart, event: DayEvent, now: datetime) -> Sequence[Told]:
         chart.touch("Patient", patient.id, now)
     # Visits that are still to come go over; those that were stay where they were entered.
     day = chart.local_day(event.at)
-    for row in chart.appointments(day, day + timedelta(days=60)):
-        if row.patient == ended.id and row.status_at(event.at) == "booked":
+    for row in chart.appointments_of(ended.id, day, VISITS_HANDED_OVER_DAYS):
+        if row.status_at(event.at) == "booked":
             chart.put_appointment(replace(row, patient=lives.id))
             chart.touch("Appointment", row.id, now)
     return (Told("A40", lives, ended=ended),)

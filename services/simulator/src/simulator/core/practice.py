@@ -143,6 +143,15 @@ class Practice:
     made: int = 0
     """How many patients the seed made; who is registered later has no special role."""
 
+    def appointments_of(self, patient_id: str, first: date, days: int) -> Iterator[Appointment]:
+        """A patient's own of so many days from `first` on; nobody else's are made for it."""
+        series = {
+            day: [one for patient, one in rows if patient == patient_id] for day, rows in self.by_cycle_day.items()
+        }
+        for day in (first + timedelta(days=offset) for offset in range(days)):
+            for one in series.get((day - _EPOCH).days % CYCLE_DAYS, ()):
+                yield _appointment(self, patient_id, one, day)
+
     def special(self) -> Iterator[Place]:
         """Everybody with a role, block by block."""
         return places(self.seed, self.shares, self.made)

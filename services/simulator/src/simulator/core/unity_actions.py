@@ -140,9 +140,14 @@ def _get_changed_patients(state: UnityState, call: UnityCall) -> Rows:
     changed = sorted(
         (at, index)
         for index, patient_id in enumerate(practice.patients)
-        if (at := touched_at(practice, patient_id, call.now)) >= since
+        if (at := _patient_changed_at(state.chart, patient_id, call.now)) >= since
     )
     return [{"patientid": str(index + 1)} for _, index in changed]
+
+
+def _patient_changed_at(chart: Chart, patient_id: str, now: datetime) -> datetime:
+    touched = chart.touched("Patient", patient_id)
+    return touched[1] if touched is not None else touched_at(chart.practice, patient_id, now)
 
 
 def touched_at(practice: Practice, patient_id: str, now: datetime) -> datetime:
@@ -196,10 +201,12 @@ def _listed(text: str) -> frozenset[str]:
 
 def _standing(state: UnityState, row: Appointment, now: datetime) -> tuple[str, datetime]:
     """Status letter, and the instant of the last change up to now (that of its making for one still to come)."""
-    found = state.statuses.get(row.csn)
-    if found is not None:
+    found, touched = state.statuses.get(row.csn), state.chart.touched("Appointment", row.id)
+    if found is not None and (touched is None or touched[1] <= found.at):
         return found.letter, found.at
     letter = letter_of(row, now)
+    if touched is not None:
+        return letter, touched[1]
     changed = row.created + timedelta(days=1) if letter == "X" else row.start
     return letter, changed if changed <= now else row.created
 
@@ -231,7 +238,8 @@ def _get_appointments_by_change(state: UnityState, call: UnityCall) -> Rows:
     since = max(_instant(call.parameter(1), chart.practice, "Parameter1"), now - timedelta(days=WINDOW_DAYS_MAX))
     last = chart.local_day(now + timedelta(days=_BOOKED_AHEAD_DAYS_MAX))
     known: dict[str, Appointment] = {row.csn: row for row in _between(chart, chart.local_day(since), last)}
-    known |= {csn: status.row for csn, status in state.statuses.items()}
+    known |= {row.csn: row for row in chart.moved()}
+    known = {csn: status.row for csn, status in state.statuses.items()} | known
     standing = ((row, *_standing(state, row, now)) for row in known.values())
     changed = [(at, row.csn, _row(state, row, letter)) for row, letter, at in standing if since <= at <= now]
     return [row for _, _, row in sorted(changed, key=lambda each: each[:2])]

@@ -29,6 +29,8 @@ def uses(*names: str) -> tuple[TransformUse, ...]:
         (MappingRow("birthday", "birthDate"), "target", "mapping.unknown-target", True),
         (MappingRow("names[0].family", "name[1].family"), "target", "mapping.duplicate-target", True),
         (MappingRow("birth_date", "birthdate"), "source", "mapping.unknown-source", False),
+        (MappingRow("names[0].text", "name[0].familyName"), "source", "mapping.unknown-source", False),
+        (MappingRow("birth_date", "birthDate.value"), "source", "mapping.unknown-source", False),
         (MappingRow("birth_date", "birthDate.("), "source", "mapping.source-syntax", True),
         (MappingRow("birth_date", "birthDate junk"), "source", "mapping.source-syntax", True),
         (MappingRow("birth_date", "birthDate", uses("boolean")), "transforms", "mapping.type-mismatch", True),
@@ -56,3 +58,15 @@ def test_required_targets_and_unknown_record_types() -> None:
 
 def test_an_extension_and_a_field_of_the_resource_are_known() -> None:
     assert checked(MappingRow("language", "extension('http://x/lang').value | language")) == []
+
+
+def test_fields_below_a_list_are_looked_up_below_what_the_list_reads() -> None:
+    def advice(source: str) -> list[str]:
+        rows = (MappingRow("names[*]", "name"), MappingRow("names[*].family", source))
+        found = check_mapping(FieldMapping("patient", SourceKind.FHIR, rows, "Patient"))
+        return [each.message for each in found if each.code == "mapping.unknown-source"]
+
+    assert advice("family") == []
+    assert advice("extension('urn:x').valueString") == []
+    assert advice("period.extension('urn:x').valueString") == []
+    assert advice("nam.family") == ["FHIR R4 Patient has no field nam"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Final
 
 from common.models.records import RECORD_TYPES
@@ -102,17 +102,38 @@ def _type_mismatch(
 
 def _unknown_source(mapping: FieldMapping, number: int, row: MappingRow) -> Iterator[MappingFinding]:
     """FHIR fields that the standard does not have: advice, because a vendor may add some."""
-    if mapping.source_kind is not SourceKind.FHIR or "[*]." in row.target or not row.source:
+    if mapping.source_kind is not SourceKind.FHIR or not row.source:
+        return
+    above = _fields_above(mapping, row.target)
+    if above is None:
         return
     for part in split_union(row.source):
-        steps = native_steps(part.strip())
-        if not steps or not steps[0]["name"]:
-            continue
-        names = [step["name"] for step in steps if step["name"]]
-        unknown = unknown_field(mapping.source_type, names)
+        names = _field_names(part)
+        unknown = unknown_field(mapping.source_type, [*above, *names]) if names else None
         if unknown is not None:
             message = f"FHIR R4 {mapping.source_type} has no field {unknown}"
             yield MappingFinding(number, "source", "mapping.unknown-source", message, is_error=False)
+
+
+def _field_names(text: str) -> list[str]:
+    """The fields of a plain expression, in order, up to an extension; none of one that is not plain."""
+    steps = native_steps(text.strip()) or []
+    before = takewhile(lambda step: step["url"] is None, steps)
+    return [step["name"] for step in before if step["name"]]
+
+
+def _fields_above(mapping: FieldMapping, target: str) -> list[str] | None:
+    """The fields that the rows of the lists around a target read; None where they are not plain."""
+    names: list[str] = []
+    place = target.find("[*].")
+    while place >= 0:
+        outer = next((row.source for row in mapping.rows if row.target == target[: place + 3]), "")
+        found = _field_names(outer)
+        if not found:
+            return None
+        names += found
+        place = target.find("[*].", place + 3)
+    return names
 
 
 def _together(mapping: FieldMapping, around: Surroundings) -> Iterator[MappingFinding]:
