@@ -188,6 +188,12 @@ async def test_a_system_that_wants_change_records_changes_only_under_one(suite: 
     plan = {"what": "New endpoint", "why": "The vendor moves"}
     foreign = await ask(suite, "POST", "/changes", 201, json={"integration_id": other["id"], **plan})
     record = await ask(suite, "POST", "/changes", 201, json={"integration_id": path.rsplit("/", 1)[1], **plan})
+    async with suite.client(Role.SERVICE) as service:
+        for change_id, status in ((None, 409), (foreign["id"], 409), (record["id"], 204)):
+            said = await service.post(f"/auth/v1{path}:require-change", json={"change_id": change_id})
+            assert said.status_code == status, said.text
+        unasked = f"/auth/v1/integrations/{other['id']}:require-change"
+        assert (await service.post(unasked, json={})).status_code == 204
     held = {"If-Match": f'"{(await ask(suite, "GET", path))["version"]}"'}
     await refused("PATCH", "", {"X-Change-Record": foreign["id"]}, json={"product": "R4"})
     under = held | {"X-Change-Record": record["id"], "X-Change-Reason": "as planned"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import uvicorn
 from httpx import AsyncClient
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from common.models.access import Role
@@ -24,6 +24,7 @@ from sync.module import build
 INTEGRATION_ID = type_id("int", uuid7(1_700_000_000_000, 1))
 PATIENT = f"/sync/v1/mappings/{INTEGRATION_ID}/patient"
 WAIT_S = 20.0
+WANTED: set[str] = set()
 
 
 def fhir_server(make: Any) -> Starlette:
@@ -73,7 +74,18 @@ def auth_gateway(endpoint: str) -> Starlette:
             return JSONResponse({"code": "integration.not-found"}, 404)
         return JSONResponse(document)
 
-    return Starlette(routes=[Route("/auth/v1/integrations/{id}", integration)])
+    async def require_change(request: Request) -> Response:
+        """This integration wants a change record once `WANTED` is the one that covers it."""
+        if WANTED and (await request.json())["change_id"] not in WANTED:
+            return JSONResponse({"code": "change.required", "status": 409}, 409)
+        return Response(status_code=204)
+
+    return Starlette(
+        routes=[
+            Route("/auth/v1/integrations/{id}:require-change", require_change, methods=["POST"]),
+            Route("/auth/v1/integrations/{id}", integration),
+        ]
+    )
 
 
 @pytest.fixture
@@ -310,3 +322,32 @@ async def test_another_tenant_finds_nothing(suite: RunningSuite) -> None:
             f"/sync/v1/mappings?integration_id={INTEGRATION_ID}",
         ):
             assert (await stranger.get(path)).status_code == 404
+
+
+@pytest.fixture
+def wanted() -> Iterator[str]:
+    """The change record that the integration wants."""
+    record = type_id("chg", uuid7(1_700_000_000_000, 1))
+    WANTED.add(record)
+    yield record
+    WANTED.clear()
+
+
+async def test_where_a_change_record_is_wanted_nothing_changes_without(admin: AsyncClient, wanted: str) -> None:
+    rows = (await admin.get(PATIENT)).json()["rows"]
+    held = {"If-Match": '"0"'}
+    value_map = f"/sync/v1/value-maps/{INTEGRATION_ID}/status"
+    row = {"source_system": "s", "source_code": "a", "display": "A", "target_code": "b"}
+    for method, path, body in (
+        ("PUT", PATIENT, {"rows": rows}),
+        ("POST", f"{PATIENT}:restore", {"version": 0}),
+        ("PUT", value_map, {"rows": [row]}),
+        ("POST", f"{value_map}:restore", {"version": 0}),
+        ("POST", f"{value_map}:import", {"csv": "source_system,source_code,display,target_code\n"}),
+    ):
+        refused = await admin.request(method, path, json=body, headers=held)
+        assert (refused.status_code, refused.json()["code"]) == (409, "change.required"), path
+    assert (await admin.get(PATIENT)).json()["version"] == 0
+    assert (await admin.post(f"{PATIENT}:test", json={"sample": {"resourceType": "Patient"}})).status_code == 200
+    saved = await admin.put(PATIENT, json={"rows": rows}, headers=held | {"X-Change-Record": wanted})
+    assert (saved.status_code, saved.json()["version"]) == (200, 1)

@@ -73,6 +73,7 @@ ACCESS: Final = (
     Access("GET", _INTEGRATION + "/versions", READ_STATE),
     Access("GET", _INTEGRATION + "/versions/{version}", READ_STATE),
     Access("POST", _INTEGRATION + "/versions:compare", READ_STATE),
+    Access("POST", _INTEGRATION + ":require-change", SERVICES),
     Access("POST", "/changes", OPERATE),
     Access("GET", "/changes", READ_STATE),
     Access("GET", _CHANGE, READ_STATE),

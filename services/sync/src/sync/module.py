@@ -10,6 +10,7 @@ from common.runtime.module import Module
 from common.runtime.runtime import Runtime
 from common.runtime.settings import load
 from sync.access import ACCESS
+from sync.adapters.change_records import PeerChangeRecords
 from sync.adapters.hl7_messages import PeerMessages
 from sync.adapters.mapping_store import SqlMappingStore
 from sync.adapters.pms_client import HttpPms
@@ -100,6 +101,7 @@ def build(runtime: Runtime) -> Module:
             schedule_book=schedules,
             start_run=start_run,
             edit_mapping=EditMapping(mappings, load_mapper, fetch_page, records, clock),
+            change_records=PeerChangeRecords(runtime.peers),
             clock=clock,
             ids=ids,
         ),

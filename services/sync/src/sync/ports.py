@@ -262,6 +262,16 @@ class RecordReader(Protocol):
         """By id; `wanted` holds exact values of integration_id, record_type, external_id, record_id."""
 
 
+class ChangeRecords(Protocol):
+    """Change Management of auth-gateway."""
+
+    async def require(self, tenant: str, integration_id: str, change_id: str | None) -> None:
+        """Returns when the integration wants no change record, or this one covers a change now.
+
+        Raises SuiteError `change.required`, `integration.not-found` or `service.unavailable`.
+        """
+
+
 class MappingBook(Protocol):
     """Field mappings and value maps in versions (`subject`: see core.mapping.saved), and values without a mapping."""
 

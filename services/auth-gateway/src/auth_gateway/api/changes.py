@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from auth_gateway.core.change_record import ChangeRecord, ChangeState, ChangeStep
+from auth_gateway.api.why import checked_change
+from auth_gateway.core.change_record import ChangeRecord, ChangeState, ChangeStep, wants_change_record
 from auth_gateway.ports import Changes, Integrations, Versions
 from common.models.clock import Clock, Ids
 from common.models.identifiers import check_id
@@ -51,11 +52,20 @@ class StepBody(BaseModel):
     result: str = Field(min_length=3, max_length=_TEXT_MAX)
 
 
+class Required(BaseModel):
+    """Under which change record the caller is to change something."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    change_id: str | None = Field(default=None, max_length=40)
+
+
 def router(changes: Changes, integrations: Integrations, versions: Versions, clock: Clock, ids: Ids) -> APIRouter:
     """The routes; paths begin after /auth/v1."""
     api = APIRouter(route_class=IdempotentRoute, tags=["auth-gateway: Change Management (change records)"])
     _records(api, changes, integrations, versions, clock, ids)
     _steps(api, changes, integrations, clock)
+    _requirement(api, changes, integrations)
     return api
 
 
@@ -105,6 +115,19 @@ def _records(
         after = before.changed(clock.now(), body.model_dump(mode="json", exclude_unset=True))
         await changes.save(caller, before, after, "change.reworded")
         return _answer(after, response)
+
+
+def _requirement(api: APIRouter, changes: Changes, integrations: Integrations) -> None:
+    @api.post(
+        "/integrations/{integration_id}:require-change",
+        status_code=204,
+        summary="Whether a change record covers a change of the configuration (services)",
+    )
+    async def require(integration_id: str, body: Required, caller: Who) -> None:
+        """Nothing when the system wants no change record, or this one covers a change now; else change.required."""
+        document = await integrations.get(caller.tenant, check_id(integration_id, "int"))
+        if wants_change_record(document.body):
+            await changes.require(caller.tenant, document.id, checked_change(body.change_id))
 
 
 def _steps(api: APIRouter, changes: Changes, integrations: Integrations, clock: Clock) -> None:

@@ -7,7 +7,9 @@ from fastapi import APIRouter
 from common.models.clock import Clock, Ids
 from common.runtime.idempotency import IdempotentRoute
 from sync.api import mappings, records, runs, schedules, value_maps
+from sync.api.change_records import covered_by
 from sync.ports import (
+    ChangeRecords,
     Integrations,
     QuarantineList,
     RecordReader,
@@ -32,6 +34,7 @@ def router(
     schedule_book: ScheduleBook,
     start_run: StartRun,
     edit_mapping: EditMapping,
+    change_records: ChangeRecords,
     clock: Clock,
     ids: Ids,
 ) -> APIRouter:
@@ -40,6 +43,7 @@ def router(
     runs.add_routes(api, transactions, run_book, run_list, start_run, clock)
     records.add_routes(api, reader, quarantine)
     schedules.add_routes(api, schedule_book, integrations, clock, ids)
-    mappings.add_routes(api, edit_mapping, edit_mapping.book, integrations)
-    value_maps.add_routes(api, EditValueMap(edit_mapping.book), edit_mapping.book, integrations)
+    covered = covered_by(change_records)
+    mappings.add_routes(api, edit_mapping, integrations, covered)
+    value_maps.add_routes(api, EditValueMap(edit_mapping.book), integrations, covered)
     return api

@@ -14,7 +14,7 @@ from sync.core.mapping.mapper import with_rows
 from sync.core.mapping.row import ROWS_MAX, SOURCE_CHARACTERS_MAX, FieldMapping, MappingRow, TransformUse
 from sync.core.mapping.saved import SavedVersion, difference, mapping_subject, rows_json, version_json
 from sync.core.run import Resource
-from sync.ports import Integrations, MappingBook
+from sync.ports import Integrations
 from sync.use_cases.edit_mapping import EditMapping, finding_json
 
 _NOTE_CHARACTERS_MAX: Final = 500
@@ -84,14 +84,14 @@ class RestoreBody(BaseModel):
     note: str = Field(default="", max_length=_NOTE_CHARACTERS_MAX)
 
 
-def add_routes(api: APIRouter, mappings: EditMapping, book: MappingBook, integrations: Integrations) -> None:
-    """`/mappings`."""
-    _add_current(api, mappings, book, integrations)
-    _add_versions(api, mappings, book, integrations)
+def add_routes(api: APIRouter, mappings: EditMapping, integrations: Integrations, covered: Any) -> None:
+    """`/mappings`; `covered`: what changes depend on."""
+    _add_current(api, mappings, integrations, covered)
+    _add_versions(api, mappings, integrations, covered)
     _add_trials(api, mappings, integrations)
 
 
-def _add_current(api: APIRouter, mappings: EditMapping, book: MappingBook, integrations: Integrations) -> None:
+def _add_current(api: APIRouter, mappings: EditMapping, integrations: Integrations, covered: Any) -> None:
     @api.get("/mappings", summary="Field mappings of an integration (PMS Systems > [Your PMS] > Field Mappings)")
     async def list_mappings(
         caller: Annotated[Caller, Depends(caller_of)],
@@ -99,7 +99,7 @@ def _add_current(api: APIRouter, mappings: EditMapping, book: MappingBook, integ
     ) -> dict[str, Any]:
         """One per resource; version 0 is the default."""
         known = await integrations.get(caller.tenant, check_id(integration_id, "int"))
-        versions = await book.current_versions(caller.tenant, known.id)
+        versions = await mappings.book.current_versions(caller.tenant, known.id)
         items = [
             {"integration_id": known.id, "resource": each.value, "version": versions.get(mapping_subject(each), 0)}
             for each in Resource
@@ -116,7 +116,7 @@ def _add_current(api: APIRouter, mappings: EditMapping, book: MappingBook, integ
         response.headers["ETag"] = etag(saved.version if saved else 0)
         return _mapping_json(known.id, mapping, saved)
 
-    @api.put("/mappings/{integration_id}/{resource}", summary="Change a field mapping")
+    @api.put("/mappings/{integration_id}/{resource}", summary="Change a field mapping", dependencies=[covered])
     async def change(
         integration_id: str,
         resource: Resource,
@@ -138,14 +138,14 @@ def _add_current(api: APIRouter, mappings: EditMapping, book: MappingBook, integ
         return {**found, "warnings": [finding_json(each) for each in warnings]}
 
 
-def _add_versions(api: APIRouter, mappings: EditMapping, book: MappingBook, integrations: Integrations) -> None:
+def _add_versions(api: APIRouter, mappings: EditMapping, integrations: Integrations, covered: Any) -> None:
     @api.get("/mappings/{integration_id}/{resource}/versions", summary="Versions of a field mapping")
     async def versions(
         integration_id: str, resource: Resource, caller: Annotated[Caller, Depends(caller_of)]
     ) -> dict[str, Any]:
         """Who saved what when, newest first; at most 200."""
         known = await integrations.get(caller.tenant, check_id(integration_id, "int"))
-        found = await book.versions(caller.tenant, known.id, mapping_subject(resource))
+        found = await mappings.book.versions(caller.tenant, known.id, mapping_subject(resource))
         return page_body([version_json(each) for each in found], None)
 
     @api.get("/mappings/{integration_id}/{resource}/versions/{version}", summary="A version of a field mapping")
@@ -173,7 +173,11 @@ def _add_versions(api: APIRouter, mappings: EditMapping, book: MappingBook, inte
         ]
         return difference(both[0], both[1], ("target",))
 
-    @api.post("/mappings/{integration_id}/{resource}:restore", summary="Put an older field mapping in force again")
+    @api.post(
+        "/mappings/{integration_id}/{resource}:restore",
+        summary="Put an older field mapping in force again",
+        dependencies=[covered],
+    )
     async def restore(
         integration_id: str,
         resource: Resource,

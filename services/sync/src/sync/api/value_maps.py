@@ -15,7 +15,7 @@ from common.runtime.authentication import Caller, caller_of
 from common.runtime.http import etag, if_match, page_body
 from sync.core.mapping.saved import Kind, SavedVersion, difference, value_map_subject, value_rows_json, version_json
 from sync.core.mapping.value_map_csv import CSV_BYTES_MAX, write_value_map
-from sync.ports import Integrations, MappingBook
+from sync.ports import Integrations
 from sync.use_cases.edit_value_map import EditValueMap
 
 _NOTE_CHARACTERS_MAX: Final = 500
@@ -63,14 +63,14 @@ class RestoreValueMap(BaseModel):
     note: str = Field(default="", max_length=_NOTE_CHARACTERS_MAX)
 
 
-def add_routes(api: APIRouter, value_maps: EditValueMap, book: MappingBook, integrations: Integrations) -> None:
-    """`/value-maps`."""
-    _add_files(api, value_maps, integrations)
-    _add_current(api, value_maps, book, integrations)
-    _add_versions(api, value_maps, book, integrations)
+def add_routes(api: APIRouter, value_maps: EditValueMap, integrations: Integrations, covered: Any) -> None:
+    """`/value-maps`; `covered`: what changes depend on."""
+    _add_files(api, value_maps, integrations, covered)
+    _add_current(api, value_maps, integrations, covered)
+    _add_versions(api, value_maps, integrations, covered)
 
 
-def _add_current(api: APIRouter, value_maps: EditValueMap, book: MappingBook, integrations: Integrations) -> None:
+def _add_current(api: APIRouter, value_maps: EditValueMap, integrations: Integrations, covered: Any) -> None:
     @api.get("/value-maps", summary="Value maps of an integration (PMS Systems > [Your PMS] > Field Mappings)")
     async def list_value_maps(
         caller: Annotated[Caller, Depends(caller_of)],
@@ -78,7 +78,7 @@ def _add_current(api: APIRouter, value_maps: EditValueMap, book: MappingBook, in
     ) -> dict[str, Any]:
         """One per kind; version 0 has no rows yet."""
         known = await integrations.get(caller.tenant, check_id(integration_id, "int"))
-        versions = await book.current_versions(caller.tenant, known.id)
+        versions = await value_maps.book.current_versions(caller.tenant, known.id)
         items = [
             {"integration_id": known.id, "kind": each.value, "version": versions.get(value_map_subject(each), 0)}
             for each in Kind
@@ -91,10 +91,10 @@ def _add_current(api: APIRouter, value_maps: EditValueMap, book: MappingBook, in
     ) -> dict[str, Any]:
         """Its rows; its ETag is needed to change it."""
         known = await integrations.get(caller.tenant, check_id(integration_id, "int"))
-        saved = await book.get(caller.tenant, known.id, value_map_subject(kind))
+        saved = await value_maps.book.get(caller.tenant, known.id, value_map_subject(kind))
         return _answer(response, known.id, kind, saved)
 
-    @api.put("/value-maps/{integration_id}/{kind}", summary="Change a value map")
+    @api.put("/value-maps/{integration_id}/{kind}", summary="Change a value map", dependencies=[covered])
     async def change(
         integration_id: str,
         kind: Kind,
@@ -133,14 +133,14 @@ def _add_current(api: APIRouter, value_maps: EditValueMap, book: MappingBook, in
         return page_body(items, None)
 
 
-def _add_versions(api: APIRouter, value_maps: EditValueMap, book: MappingBook, integrations: Integrations) -> None:
+def _add_versions(api: APIRouter, value_maps: EditValueMap, integrations: Integrations, covered: Any) -> None:
     @api.get("/value-maps/{integration_id}/{kind}/versions", summary="Versions of a value map")
     async def versions(
         integration_id: str, kind: Kind, caller: Annotated[Caller, Depends(caller_of)]
     ) -> dict[str, Any]:
         """Who saved what when, newest first; at most 200."""
         known = await integrations.get(caller.tenant, check_id(integration_id, "int"))
-        found = await book.versions(caller.tenant, known.id, value_map_subject(kind))
+        found = await value_maps.book.versions(caller.tenant, known.id, value_map_subject(kind))
         return page_body([version_json(each) for each in found], None)
 
     @api.get("/value-maps/{integration_id}/{kind}/versions/{version}", summary="A version of a value map")
@@ -169,7 +169,11 @@ def _add_versions(api: APIRouter, value_maps: EditValueMap, book: MappingBook, i
         one, other = [_rows(await value_maps.version(caller.tenant, known.id, kind, each)) for each in (before, after)]
         return difference(one, other, ("source_system", "source_code"))
 
-    @api.post("/value-maps/{integration_id}/{kind}:restore", summary="Put an older value map in force again")
+    @api.post(
+        "/value-maps/{integration_id}/{kind}:restore",
+        summary="Put an older value map in force again",
+        dependencies=[covered],
+    )
     async def restore(
         integration_id: str,
         kind: Kind,
@@ -189,7 +193,7 @@ def _add_versions(api: APIRouter, value_maps: EditValueMap, book: MappingBook, i
         return _answer(response, known.id, kind, saved)
 
 
-def _add_files(api: APIRouter, value_maps: EditValueMap, integrations: Integrations) -> None:
+def _add_files(api: APIRouter, value_maps: EditValueMap, integrations: Integrations, covered: Any) -> None:
     @api.get(
         "/value-maps/{integration_id}/{kind}:export", summary="A value map as CSV", response_class=PlainTextResponse
     )
@@ -205,7 +209,9 @@ def _add_files(api: APIRouter, value_maps: EditValueMap, integrations: Integrati
         }
         return PlainTextResponse(write_value_map(rows), media_type="text/csv", headers=headers)
 
-    @api.post("/value-maps/{integration_id}/{kind}:import", summary="Replace a value map by a CSV")
+    @api.post(
+        "/value-maps/{integration_id}/{kind}:import", summary="Replace a value map by a CSV", dependencies=[covered]
+    )
     async def import_csv(
         integration_id: str,
         kind: Kind,
