@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from auth_gateway.adapters.tables import Base
 from auth_gateway.module import build
@@ -212,26 +214,42 @@ async def test_a_refusal_is_said_and_not_hammered(suite: RunningSuite, provider:
     assert (await token(suite, path))[0] == 200
 
 
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+@pytest.mark.parametrize("says", ["code", "echo"])
 async def test_secrets_and_tokens_are_nowhere_to_be_read(
-    suite: RunningSuite, provider: TokenEndpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, provider: TokenEndpoint, caplog: pytest.LogCaptureFixture, method: str, says: str
 ) -> None:
+    """In the database and its write-ahead log, the logs, the spans and every answer; also when the provider repeats
+    what it was sent."""
     caplog.set_level(logging.DEBUG)
-    path = await credential(suite, provider)
-    await token(suite, path)
-    provider.answer = (400, '{"error": "invalid_client"}')
+    spans = InMemorySpanExporter()
     seen: list[str] = []
-    async with suite.client(Role.TENANT_ADMIN) as client:
-        for method, called in (
-            ("GET", path),
-            ("GET", path.rsplit("/", 1)[0]),
-            ("POST", f"{path}:test"),
-            ("POST", f"{path}:refresh"),
-        ):
-            response = await client.request(method, called)
-            seen.append(response.text + str(response.headers))
-        seen.append((await client.post("/auth/v1/audit:search", json={})).text)
-    everything = everything_on_disk(tmp_path) + "".join(seen).encode() + caplog.text.encode()
-    assert b"client_secret_basic" in everything
+    async with running(make_test_runtime(tmp_path, "auth-gateway", span_exporter=spans), build) as suite:
+        async with suite.client(Role.PLATFORM_OPERATOR, tenant="platform") as client:
+            assert (await client.post("/auth/v1/tenants", json={"name": "p", "id": TENANT})).status_code == 201
+        path = await credential(suite, provider, method=method)
+        await token(suite, path)
+        said = f"the secret {SECRET} of {ACCESS_TOKEN}-1 is wrong"
+        echo = {"error": "invalid_client", "error_description": said, "error_uri": f"https://pms.example/?s={SECRET}"}
+        provider.answer = (400, json.dumps(echo if says == "echo" else {"error": "invalid_client"}))
+        async with suite.client(Role.TENANT_ADMIN) as client:
+            for verb, called in (
+                ("GET", path),
+                ("GET", path.rsplit("/", 1)[0]),
+                ("POST", f"{path}:test"),
+                ("POST", f"{path}:refresh"),
+                ("POST", f"{path.rsplit('/', 2)[0]}/permissions:check"),
+            ):
+                response = await client.request(verb, called, json={} if "permissions" in called else None)
+                seen.append(response.text + str(response.headers))
+            seen.append((await client.post("/auth/v1/audit:search", json={})).text)
+        _, refused = await token(suite, path, "0" * 64)
+        seen.append(json.dumps({name: value for name, value in refused.items() if name != "access_token"}))
+        on_disk = everything_on_disk(tmp_path)
+    told = "".join(span.to_json() for span in spans.get_finished_spans())
+    everything = on_disk + everything_on_disk(tmp_path) + "".join([*seen, caplog.text, told]).encode()
+    assert method.encode() in everything
+    assert "/credentials/" in told
     for canary in (SECRET, ACCESS_TOKEN):
         assert canary.encode() not in everything
 
